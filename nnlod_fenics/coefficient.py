@@ -1,0 +1,86 @@
+"""Checks of diffusion coefficients given as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
+
+__all__ = ["check_coefficient", "check_field", "contrast"]
+
+
+def _as_floats(name: str, values: Any) -> npt.NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiu":
+            raise TypeError
+        array = array.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be an array of real numbers, got {type(values).__name__}.") from None
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise InputError(f"{name} must be finite, got {bad} NaN or infinite values of {array.size}.")
+    return array
+
+
+def check_field(grid: Grid, Z: Any, name: str = "Z") -> npt.NDArray[np.float64]:
+    """Check one field of cell values on T_ε.
+
+    Args:
+        grid: The discretisation.
+        Z: Values, shape ``grid.coefficient_shape``.
+        name: What to call the argument in an error.
+
+    Returns:
+        The values in float64.
+
+    Raises:
+        InputError: If the shape differs or a value is not finite.
+    """
+    array = _as_floats(name, Z)
+    if array.shape != grid.coefficient_shape:
+        raise InputError(f"{name} must have shape {grid.coefficient_shape} (one value per cell of T_ε), got {array.shape}.")
+    return array
+
+
+def check_coefficient(grid: Grid, A: Any, batched: bool = False) -> npt.NDArray[np.float64]:
+    """Check a diffusion coefficient: positive numbers, or symmetric positive definite matrices.
+
+    Args:
+        grid: The discretisation.
+        A: Cell values, shape ``coefficient_shape`` or ``coefficient_shape + (d, d)``.
+        batched: Also accept a leading axis of realizations.
+
+    Returns:
+        The coefficient in float64, shape as given.
+
+    Raises:
+        InputError: If the shape, a value, the symmetry or the definiteness does not fit.
+    """
+    array = _as_floats("A", A)
+    cells, d = grid.coefficient_shape, grid.dim
+    shapes = [cells, cells + (d, d)]
+    given = [array.shape] + ([array.shape[1:]] if batched and array.ndim > d else [])
+    matching = [shape for shape in given if shape in shapes]
+    if not matching or array.size == 0:
+        lead = " (with or without a leading axis of realizations)" if batched else ""
+        raise InputError(f"A must have shape {cells} or {cells + (d, d)}{lead}, got {array.shape}.")
+    if matching[0] == cells:
+        if array.min() <= 0:
+            raise InputError(f"A must be positive, got values down to {array.min():g}.")
+        return array
+    if not np.allclose(array, np.swapaxes(array, -1, -2), rtol=1e-12, atol=0):
+        raise InputError("A must hold symmetric matrices, got unsymmetric ones.")
+    least = np.linalg.eigvalsh(array).min()
+    if least <= 0:
+        raise InputError(f"A must hold positive definite matrices, got an eigenvalue of {least:g}.")
+    return array
+
+
+def contrast(A: npt.NDArray[np.float64]) -> float:
+    """Contrast max A / min A of a scalar coefficient."""
+    return float(A.max() / A.min())

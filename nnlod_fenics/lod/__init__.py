@@ -1,0 +1,1 @@
+"""Localized orthogonal decomposition: interpolation, correctors, local matrices, coarse operator."""

@@ -131,6 +131,11 @@ class Grid:
         return self.num_patch_nodes, 2**self.dim
 
     @property
+    def trivial_fine_scale(self) -> bool:
+        """Whether V_h is too coarse for fine-scale functions: W(N^ℓ(T)) = {0}, all correctors vanish."""
+        return self.ratio == 1 or (self.ratio == 2 and self.ell == 0)
+
+    @property
     def coefficient_shape(self) -> tuple[int, ...]:
         """Shape of an array of coefficient values, one per cell of T_ε."""
         return (self.coefficient,) * self.dim
@@ -188,6 +193,10 @@ class Grid:
         strides = (self.coarse + 1) ** np.arange(self.dim)
         inside = np.all((position >= 0) & (position <= self.coarse), axis=-1)
         return np.where(inside, position @ strides, -1)
+
+    def patch_node_slots(self, element: int) -> IntArray:
+        """Rows of the padded local matrix that belong to the nodes of the patch cut to D, x fastest."""
+        return np.flatnonzero(self.patch_nodes[element] >= 0)
 
     # -- arrays of cell values -----------------------------------------------------------------------
 

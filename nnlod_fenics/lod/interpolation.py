@@ -1,0 +1,53 @@
+"""The quasi-interpolation I_H = averaging ∘ element-wise L² projection, on one coarse element.
+
+A function w of V_h is in the kernel of I_H if and only if, at every coarse node inside D, the values that
+its L² projections onto Q1 take there from the surrounding elements sum to zero. Both ways to compute local
+matrices impose exactly these constraints, one multiplier a node.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["element_hats", "element_projection"]
+
+Matrix = npt.NDArray[np.float64]
+
+
+def _tensor(factor: Matrix, dim: int) -> Matrix:
+    """The d-fold Kronecker power: rows and columns of the result have x fastest."""
+    return reduce(np.kron, [factor] * dim)
+
+
+def element_hats(dim: int, ratio: int) -> Matrix:
+    """Values of the 2^d coarse hat functions of an element at its fine nodes.
+
+    Args:
+        dim: Space dimension.
+        ratio: Fine cells per element along an axis, r.
+
+    Returns:
+        Shape ``((r+1)^d, 2^d)``, nodes and hats x fastest.
+    """
+    t = np.arange(ratio + 1) / ratio
+    return _tensor(np.stack([1 - t, t], axis=1), dim)
+
+
+def element_projection(dim: int, ratio: int) -> Matrix:
+    """The L² projection of fine Q1 functions on an element onto coarse Q1: nodal values to nodal values.
+
+    Args:
+        dim: Space dimension.
+        ratio: Fine cells per element along an axis, r.
+
+    Returns:
+        Shape ``(2^d, (r+1)^d)``; maps the hats of :func:`element_hats` to themselves.
+    """
+    mass = np.zeros((ratio + 1, ratio + 1))
+    for cell in range(ratio):
+        mass[cell : cell + 2, cell : cell + 2] += np.array([[2.0, 1.0], [1.0, 2.0]]) / 6
+    hats = element_hats(1, ratio)
+    return _tensor(np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass), dim)

@@ -1,0 +1,365 @@
+"""Local matrices by static condensation with batched dense linear algebra: the fast way.
+
+Four levels, each shared by all patches that need its result:
+
+1. leaves: squares (cubes) of fine cells inside an element; their inner nodes are eliminated;
+2. elements: leaves merged by nested dissection until only the element's boundary remains;
+3. strips: 2ℓ+1 elements across x (for d = 3 first along z, then along y); a strip belongs to all patches
+   shifted along x;
+4. patches: 2ℓ+1 strips, a block-tridiagonal system over the faces between them, eliminated from both ends
+   towards T.
+
+Coarse hats, multipliers of I_H and the right-hand sides of (3.1) are carried through as extra rows, so the
+correctors inside need never be formed. Elements outside D have zero blocks, and rows of nodes on ∂D are
+zero: all patches have one shape. A pivot that nothing contributes to is set to one.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nnlod_fenics.errors import NumericalError
+from nnlod_fenics.grid import Grid, lattice
+from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, SOURCE, Merge, make_plan
+from nnlod_fenics.lod.leaves import leaf_templates
+
+__all__ = ["Condensation", "default_chunk"]
+
+Tensor = torch.Tensor
+IntArray = npt.NDArray[np.int64]
+
+
+def _fill_empty_pivots(block: Tensor) -> None:
+    diagonal = torch.diagonal(block, dim1=-2, dim2=-1)
+    diagonal += (diagonal == 0).to(block.dtype)
+
+
+def _gram(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Batched xᵀ y (xᵀ x if y is None).
+
+    On a CPU NumPy calls BLAS once a matrix without PyTorch's overhead, and for xᵀ x takes the symmetric
+    rank-k update, half the operations.
+    """
+    if x.is_cuda:
+        return x.mT @ (x if y is None else y)
+    left = x.numpy()
+    return torch.from_numpy(np.matmul(left.swapaxes(-1, -2), left if y is None else y.numpy()))
+
+
+def _half_solve(pivot: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors L of the pivot blocks and L⁻¹ right; modifies the pivots.
+
+    Where a pivot is not positive definite the factor is NaN, which spreads to the patches that need it.
+    """
+    _fill_empty_pivots(pivot)
+    factor, info = torch.linalg.cholesky_ex(pivot)
+    if bool((info != 0).any()):
+        factor[info != 0] = torch.nan
+    return factor, torch.linalg.solve_triangular(factor, right, upper=False)
+
+
+def _eliminate(matrix: Tensor, count: int) -> Tensor:
+    """Schur complements on all but the first ``count`` rows of symmetric matrices ``(batch, m, m)``."""
+    if count == 0:
+        return matrix
+    coupling = _half_solve(matrix[:, :count, :count], matrix[:, :count, count:])[1]
+    return matrix[:, count:, count:] - _gram(coupling)
+
+
+def _sum_of(children: list[Tensor], merge: Merge) -> Tensor:
+    """Add the blocks of the children into the rows and columns of the new block."""
+    size = merge.size
+    total = children[0].new_zeros((len(children[0]), size * size))
+    for child, rows, targets in zip(children, merge.rows, merge.targets, strict=True):
+        m = child.shape[-1]
+        source = torch.from_numpy((rows[:, None] * m + rows[None, :]).ravel()).to(child.device)
+        target = torch.from_numpy((targets[:, None] * size + targets[None, :]).ravel()).to(child.device)
+        total[:, target] += child.reshape(len(child), m * m)[:, source]
+    return total.reshape(-1, size, size)
+
+
+class Condensation:
+    """Static condensation of one batch of coefficients.
+
+    Args:
+        grid: The discretisation.
+        A: Coefficients on T_ε, shape ``(n, 1/ε, …)`` or ``(n, 1/ε, …, d, d)``, checked.
+        device: ``"cpu"`` or a CUDA device.
+        dtype: Floating-point type of the computation.
+    """
+
+    def __init__(
+        self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype
+    ) -> None:
+        self.grid = grid
+        self.plan = make_plan(grid.dim, grid.ratio, grid.ell)
+        self.device, self.dtype = torch.device(device), dtype
+        spread = grid.fine // grid.coefficient
+        tensor = A.ndim > grid.dim + 1
+        if self.plan.leaves.width % spread:
+            A, spread = np.stack([grid.refine(a, grid.dim) for a in A]), 1
+        templates = leaf_templates(grid.dim, grid.ratio, self.plan.leaves, spread, tensor)
+        self._per_cell, self._constant = (torch.from_numpy(t).to(self.device, dtype) for t in templates)
+        self._leaf_values = self._split(torch.from_numpy(A).to(self.device, dtype), spread, tensor)
+
+    def _split(self, A: Tensor, spread: int, tensor: bool) -> Tensor:
+        """Sort cell values by element and leaf: shape ``(leaves, n·elements, cells)``."""
+        grid, leaves = self.grid, self.plan.leaves
+        d, groups = grid.dim, leaves.width // spread
+        parts = (grid.coarse, leaves.per_axis, groups)
+        values = A.reshape(len(A), *parts * d, -1)  # axes: n, (element, leaf, group) a dimension, components
+        order = [1 + 3 * axis + which for which in (1, 0, 2) for axis in range(d)]
+        leaf_axes, element_axes, group_axes = order[:d], order[d : 2 * d], order[2 * d :]
+        values = values.permute(*leaf_axes, 0, *element_axes, *group_axes, 1 + 3 * d)
+        scale = float(grid.coarse) ** (2 - d)  # a cell's form on an element of width H
+        return scale * values.reshape(leaves.per_axis**d, len(A) * grid.num_elements, -1)
+
+    # -- levels 1 and 2 ----------------------------------------------------------------------------------
+
+    def element_blocks(self, which: IntArray) -> Tensor:
+        """Blocks of elements.
+
+        Args:
+            which: Numbers ``realization * num_elements + element``.
+
+        Returns:
+            Shape ``(len(which), m, m)``, rows as in ``plan.element``, zero for nodes on ∂D.
+        """
+        chosen = torch.from_numpy(which).to(self.device)
+        m = self._constant.shape[-1]
+        blocks = []
+        for values, per_cell, constant in zip(self._leaf_values, self._per_cell, self._constant, strict=True):
+            matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
+            blocks.append(_eliminate(matrix.reshape(-1, m, m), self.plan.leaves.eliminated))
+        for merge in self.plan.inside:
+            blocks = self._merge_inside(blocks, merge)
+        block = self._with_sources(blocks[0])
+        self._clear_boundary(block, which % self.grid.num_elements)
+        return block
+
+    def _merge_inside(self, blocks: list[Tensor], merge: Merge) -> list[Tensor]:
+        """Merge neighbouring parts of all elements."""
+        d = self.grid.dim
+        per_axis, factor = (round(n ** (1 / d)) for n in (len(blocks), len(merge.offsets)))
+        strides = per_axis ** np.arange(d)
+        merged = []
+        for corner in lattice(*(per_axis // factor,) * d) * factor:
+            children = [blocks[int((corner + offset) @ strides)] for offset in merge.offsets]
+            merged.append(_eliminate(_sum_of(children, merge), merge.eliminated))
+        return merged
+
+    def _with_sources(self, block: Tensor) -> Tensor:
+        """Append the rows of the hats once more: as right-hand sides of (3.1)."""
+        labels = self.plan.element
+        hats = labels.at(HAT)
+        corners = {tuple(p): row for row, p in zip(hats, labels.position[hats].tolist(), strict=True)}
+        sources = [corners[tuple(p)] for p in labels.position[labels.at(SOURCE)].tolist()]
+        rows = torch.tensor([*range(len(labels) - len(sources)), *sources], device=self.device)
+        return block[:, rows][:, :, rows]
+
+    def _clear_boundary(self, block: Tensor, elements: IntArray) -> None:
+        """Clear rows and columns of fine nodes and multipliers on ∂D."""
+        grid, labels = self.grid, self.plan.element
+        position = grid.elements[elements]
+        touching = np.flatnonzero(((position == 0) | (position == grid.coarse - 1)).any(axis=1))
+        if not len(touching):
+            return
+        at = position[touching][:, None, :] * np.where(labels.nodes, grid.ratio, 1)[None, :, None] + labels.position
+        end = np.where(labels.nodes, grid.fine, grid.coarse)[None, :, None]
+        bound = (labels.nodes | (labels.kind == MULTIPLIER))[None] & ((at == 0) | (at == end)).any(axis=2)
+        keep = torch.from_numpy(~bound).to(self.device, self.dtype)
+        rows = torch.from_numpy(touching).to(self.device)
+        block[rows] *= keep[:, :, None] * keep[:, None, :]
+
+    # -- level 3 -----------------------------------------------------------------------------------------
+
+    def blocks(self, level: int, positions: IntArray) -> Tensor:
+        """Blocks after the first ``level`` window merges.
+
+        Args:
+            level: 0 for elements, ``d − 1`` for strips.
+            positions: Realization and position (x first) of each block: the element's for axes not yet
+                merged, the center's for merged ones; shape ``(k, 1 + d)``.
+
+        Returns:
+            Shape ``(k, m, m)``.
+        """
+        if level == 0:
+            return self._padded_elements(positions)
+        merge = self.plan.windows[level - 1]
+        children = positions[:, None, :] + np.pad(merge.offsets, ((0, 0), (1, 0)))[None]
+        unique, inverse = np.unique(children.reshape(-1, positions.shape[1]), axis=0, return_inverse=True)
+        available = self.blocks(level - 1, unique)
+        index = torch.from_numpy(inverse.reshape(len(positions), -1)).to(self.device)
+        total = _sum_of([available[index[:, k]] for k in range(index.shape[1])], merge)
+        return _eliminate(total, merge.eliminated)
+
+    def _numbers(self, positions: IntArray) -> IntArray:
+        return positions @ self.grid.coarse ** np.arange(self.grid.dim)
+
+    def _padded_elements(self, positions: IntArray) -> Tensor:
+        grid = self.grid
+        at = positions[:, 1:]
+        inside = ((at >= 0) & (at < grid.coarse)).all(axis=1)
+        numbers = positions[:, 0] * grid.num_elements + self._numbers(at)
+        m = len(self.plan.element)
+        result = torch.zeros((len(positions), m, m), device=self.device, dtype=self.dtype)
+        result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
+        return result
+
+    # -- level 4 -----------------------------------------------------------------------------------------
+
+    def patches(self, positions: IntArray) -> Tensor:
+        """Local matrices of the patches around elements.
+
+        Args:
+            positions: Realization and position of T (x first), shape ``(k, 1 + d)``.
+
+        Returns:
+            Shape ``(k, (2ℓ+2)^d, 2^d)``.
+
+        Raises:
+            NumericalError: If a factorisation fails; the message names the patch.
+        """
+        if self.grid.trivial_fine_scale:
+            numbers = positions[:, 0] * self.grid.num_elements + self._numbers(positions[:, 1:])
+            return self.trivial(numbers)
+        ell = self.grid.ell
+        steps = np.zeros((2 * ell + 1, positions.shape[1]), dtype=np.int64)
+        steps[:, 1] = np.arange(-ell, ell + 1)
+        children = (positions[:, None, :] + steps[None]).reshape(-1, positions.shape[1])
+        unique, inverse = np.unique(children, axis=0, return_inverse=True)
+        strips = self.blocks(self.grid.dim - 1, unique)
+        index = torch.from_numpy(inverse.reshape(len(positions), -1)).to(self.device)
+        carried = self._close([strips[index[:, k]] for k in range(index.shape[1])])
+        return self._local_matrices(carried, positions)
+
+    def _close(self, strips: list[Tensor]) -> Tensor:
+        """Eliminate the faces between strips.
+
+        Returns:
+            Matrices on hats and multipliers (column by column along x) and sources.
+        """
+        ell, face, column = self.grid.ell, self.plan.face, self._column
+        sources = 2**self.grid.dim
+        size = (2 * ell + 2) * column
+        total = strips[0].new_zeros((len(strips[0]), size + sources, size + sources))
+        for k, strip in enumerate(strips):
+            at = slice(k * column, (k + 2) * column)
+            total[:, at, at] += strip[:, 2 * face : -sources, 2 * face : -sources]
+        center = strips[ell]
+        own = slice(ell * column, (ell + 2) * column)
+        total[:, own, size:] = center[:, 2 * face : -sources, -sources:]
+        total[:, size:, own] = center[:, -sources:, 2 * face : -sources]
+        total[:, size:, size:] = center[:, -sources:, -sources:]
+        if ell == 0:  # both faces lie on the patch boundary
+            return total
+        pivot = center[:, : 2 * face, : 2 * face].clone()
+        coupling = center.new_zeros((len(center), 2 * face, size + sources))
+        coupling[:, :, own] = center[:, : 2 * face, 2 * face : -sources]
+        coupling[:, :, size:] = center[:, : 2 * face, -sources:]
+        for low in (True, False):
+            diagonal, carried = self._sweep(strips, total, low)
+            rows = slice(0, face) if low else slice(face, 2 * face)
+            active = slice(0, carried.shape[2]) if low else slice(size - carried.shape[2], size)
+            pivot[:, rows, rows] += diagonal
+            coupling[:, rows, active] += carried
+        total -= _gram(_half_solve(pivot, coupling)[1])
+        return total
+
+    def _sweep(self, strips: list[Tensor], total: Tensor, low: bool) -> tuple[Tensor, Tensor]:
+        """Eliminate the faces on one side of the center strip, from the patch boundary inwards.
+
+        Returns:
+            What remains on the last face: its diagonal block, and its coupling to the carried columns
+            reached so far (the first ones from the low side, the last ones from the high side).
+        """
+        ell, face, column = self.grid.ell, self.plan.face, self._column
+        order = list(range(ell)) if low else list(range(2 * ell, ell, -1))
+        first, second = slice(0, face), slice(face, 2 * face)
+        outer, inner = (first, second) if low else (second, first)
+        own = slice(2 * face, 2 * face + 2 * column)
+        start = strips[order[0]]
+        diagonal, carried = start[:, inner, inner], start[:, inner, own]
+        for step, k in enumerate(order[1:], start=1):
+            strip, width = strips[k], (step + 2) * column
+            new = slice(width - 2 * column, width) if low else slice(0, 2 * column)
+            old = slice(0, width - column) if low else slice(column, width)
+            right = strip.new_zeros((len(strip), face, face + width))
+            right[:, :, :face] = strip[:, outer, inner]
+            right[:, :, face:][:, :, old] = carried
+            right[:, :, face:][:, :, new] += strip[:, outer, own]
+            product = _gram(_half_solve(diagonal + strip[:, outer, outer], right)[1])
+            diagonal = strip[:, inner, inner] - product[:, :face, :face]
+            carried = -product[:, :face, face:]
+            carried[:, :, new] += strip[:, inner, own]
+            reached = slice(0, width) if low else slice(total.shape[1] - 2**self.grid.dim - width, -(2**self.grid.dim))
+            total[:, reached, reached] -= product[:, face:, face:]
+        return diagonal, carried
+
+    @property
+    def _column(self) -> int:
+        """Carried rows of one layer of coarse nodes across x: a hat and a multiplier a node."""
+        return 2 * (2 * self.grid.ell + 2) ** (self.grid.dim - 1)
+
+    def _local_matrices(self, carried: Tensor, positions: IntArray) -> Tensor:
+        """Eliminate the multipliers: (3.6)."""
+        grid, half = self.grid, self._column // 2
+        node = lattice(*(2 * grid.ell + 2,) * grid.dim)
+        hats = node[:, 0] * self._column + node[:, 1:] @ (2 * grid.ell + 2) ** np.arange(grid.dim - 1)
+        hat = torch.from_numpy(hats).to(self.device)
+        multiplier, sources = hat + half, slice(-(2**grid.dim), None)
+        gram = -carried[:, multiplier][:, :, multiplier]
+        right = carried[:, multiplier]
+        factor, solved = _half_solve(gram, right[:, :, sources])
+        solved = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
+        result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved
+        self._check(result, positions)
+        return result
+
+    def _check(self, matrices: Tensor, positions: IntArray) -> None:
+        bad = torch.nonzero(~torch.isfinite(matrices).flatten(1).all(dim=1))
+        if len(bad):
+            realization, *at = positions[int(bad[0, 0])].tolist()
+            raise NumericalError(
+                f"the factorisation for the patch of element {self._numbers(np.array(at))} "
+                f"at {tuple(at)} of realization {realization} failed: its matrix is not positive definite in "
+                f"{str(self.dtype).removeprefix('torch.')}."
+            )
+
+    def trivial(self, which: IntArray) -> Tensor:
+        """Local matrices where all correctors vanish: the stiffness matrices of the elements."""
+        grid = self.grid
+        rows = torch.from_numpy(self.plan.leaves.labels.at(HAT) + self.plan.leaves.eliminated).to(self.device)
+        energy = torch.einsum("lec,lcij->eij", self._leaf_values[:, torch.from_numpy(which).to(self.device)], self._per_cell[:, :, rows][:, :, :, rows])
+        slots = (grid.ell + lattice(*(2,) * grid.dim)) @ (2 * grid.ell + 2) ** np.arange(grid.dim)
+        result = energy.new_zeros((len(energy), *grid.local_matrix_shape))
+        result[:, torch.from_numpy(slots).to(self.device)] = energy
+        return result
+
+
+def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
+    """Number of patches to treat at a time.
+
+    Args:
+        grid: The discretisation.
+        device: Where.
+        itemsize: Bytes of a number.
+
+    Returns:
+        Whole rows of patches along x (they share strips), as many as a quarter of the free memory holds;
+        on a CPU no more than fill a quarter of a gigabyte, since larger batches gain nothing there.
+    """
+    plan = make_plan(grid.dim, grid.ratio, grid.ell)
+    widest = max([len(plan.element) ** 2 * (2 * grid.ell + 1), *(2 * m.size**2 for m in plan.windows)])
+    patch = (2 * grid.ell + 1) * len(plan.strip) ** 2 + 12 * plan.face**2
+    if device == "cpu":
+        free = min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 2**28)
+    else:
+        free = torch.cuda.mem_get_info(torch.device(device))[0] // 4
+    patches = max(free // (itemsize * (widest + patch)), 1)
+    return int(max(patches // grid.coarse, 1) * grid.coarse)

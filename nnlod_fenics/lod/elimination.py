@@ -1,0 +1,271 @@
+"""Index plans for static condensation: which unknowns of a block meet where, and in which order they go.
+
+A *block* is a box of coarse elements (or a part of one element) whose inner unknowns have been eliminated.
+Its dense symmetric matrix acts on
+
+* the fine nodes that other blocks still need,
+* the coarse hats Λ and the multipliers μ of I_H at the coarse nodes of the box, and a second copy of the
+  hats of one element T, restricted to T: the right-hand sides of (3.1).
+
+The last three are *carried*: they are never eliminated, so that after all fine nodes are gone the matrix
+holds the products from which S_T follows. A :class:`Merge` says how the matrices of several blocks add up
+to that of a larger one, a :class:`Plan` lists the merges from leaves inside an element to strips of elements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.grid import lattice
+
+__all__ = ["Labels", "Leaves", "Merge", "Plan", "make_plan"]
+
+IntArray = npt.NDArray[np.int64]
+Test = Callable[["Labels"], npt.NDArray[np.bool_]]
+
+NODE, HAT, MULTIPLIER, SOURCE, IGNORED = range(5)
+
+_LEAF = {1: 16, 2: 8, 3: 4}  # fine cells per axis of a leaf: large enough for BLAS, small enough for the cube
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What the rows of a block stand for.
+
+    Attributes:
+        kind: One of node, hat, multiplier, source (or ignored), shape ``(m,)``.
+        position: Relative to the origin of the block, x first, shape ``(m, d)``: in fine cells for nodes,
+            in coarse elements for hats and multipliers; for sources, the corner of T.
+    """
+
+    kind: npt.NDArray[np.int64]
+    position: IntArray
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_] | IntArray) -> Labels:
+        return Labels(self.kind[rows], self.position[rows])
+
+    @property
+    def nodes(self) -> npt.NDArray[np.bool_]:
+        """Which rows are fine nodes."""
+        return self.kind == NODE
+
+    def at(self, kind: int) -> IntArray:
+        """The rows of one kind."""
+        return np.flatnonzero(self.kind == kind)
+
+    def shifted(self, fine: IntArray, elements: IntArray, center: bool) -> Labels:
+        """The labels of the block moved within a larger one; its sources count only if it holds T."""
+        moved = self.position + np.where(self.nodes[:, None], fine, elements)
+        position = np.where((self.kind == SOURCE)[:, None], self.position, moved)
+        kind = self.kind if center else np.where(self.kind == SOURCE, IGNORED, self.kind)
+        return Labels(kind, position)
+
+    @staticmethod
+    def of(kind: int, position: IntArray) -> Labels:
+        """Labels of one kind."""
+        return Labels(np.full(len(position), kind), position)
+
+    @staticmethod
+    def join(parts: Sequence[Labels]) -> Labels:
+        """Concatenate labels."""
+        return Labels(np.concatenate([p.kind for p in parts]), np.concatenate([p.position for p in parts]))
+
+    def keys(self) -> list[tuple[int, ...]]:
+        """The rows in a form that can be looked up."""
+        return [(int(k), *p) for k, p in zip(self.kind, self.position.tolist(), strict=True)]
+
+    def sorted(self) -> Labels:
+        """Nodes face by face along x, then the carried ones column by column along x, sources last.
+
+        With this order the faces and the carried columns that neighbours along x share are slices.
+        """
+        x = self.position[:, 0]
+        rank = np.where(self.nodes, 0, np.where(self.kind == SOURCE, 2, 1))
+        along = np.where(self.kind == SOURCE, 0, x)
+        rest = [self.position[:, axis] for axis in range(self.position.shape[1])]
+        return self[np.lexsort((*rest, self.kind, along, rank))]
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """How blocks combine into one.
+
+    Attributes:
+        offsets: Where the children lie, in units of children, x first, shape ``(children, d)``.
+        rows: For each child, those of its rows that enter the sum.
+        targets: For each child, the rows of the sum that they are added to.
+        eliminated: The first rows of the sum, the inner nodes of the new block.
+        labels: What the remaining rows stand for.
+    """
+
+    offsets: IntArray
+    rows: tuple[IntArray, ...]
+    targets: tuple[IntArray, ...]
+    eliminated: int
+    labels: Labels
+
+    @property
+    def size(self) -> int:
+        """Rows of the sum before the elimination."""
+        return self.eliminated + len(self.labels)
+
+
+def _merge(offsets: IntArray, children: Sequence[Labels], dropped: Test, inner: Test) -> Merge:
+    everything = Labels.join(children)
+    first: dict[tuple[int, ...], int] = {}
+    for row, key in enumerate(everything.keys()):
+        first.setdefault(key, row)
+    labels = everything[np.fromiter(first.values(), dtype=np.int64)]
+    labels = labels[~dropped(labels) & (labels.kind != IGNORED)]
+    is_inner = inner(labels)
+    gone, kept = labels[is_inner].sorted(), labels[~is_inner].sorted()
+    place = {key: row for row, key in enumerate(gone.keys() + kept.keys())}
+    rows, targets = [], []
+    for child in children:
+        found = np.array([place.get(key, -1) for key in child.keys()])
+        rows.append(np.flatnonzero(found >= 0))
+        targets.append(found[found >= 0])
+    return Merge(offsets, tuple(rows), tuple(targets), len(gone), kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """The parts of an element from which the elimination starts.
+
+    Attributes:
+        width: Fine cells of a leaf along an axis.
+        per_axis: Leaves of an element along an axis.
+        labels: Rows of a leaf that remain after its inner nodes are eliminated.
+        eliminated: Number of its inner nodes.
+    """
+
+    width: int
+    per_axis: int
+    labels: Labels
+    eliminated: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All merges for the patches of a grid.
+
+    Attributes:
+        leaves: The parts that an element is divided into.
+        inside: Merges of leaves to an element.
+        element: Labels of an element's block, sources included.
+        windows: Merges of 2ℓ+1 blocks along the last axis, the one before, …, and y: to strips of
+            elements that lie across x.
+        face: Nodes of a strip on one of its two sides.
+    """
+
+    leaves: Leaves
+    inside: tuple[Merge, ...]
+    element: Labels
+    windows: tuple[Merge, ...]
+
+    @property
+    def strip(self) -> Labels:
+        """Labels of a strip's block."""
+        return self.windows[-1].labels if self.windows else self.element
+
+    @property
+    def face(self) -> int:
+        """Nodes of a strip on one of its two sides."""
+        return int(np.count_nonzero(self.strip.nodes)) // 2
+
+
+def _leaf_width(dim: int, ratio: int) -> int:
+    """A divisor of the ratio near the best width."""
+    best = _LEAF[dim]
+    divisors = [n for n in range(1, ratio + 1) if ratio % n == 0]
+    below = max(n for n in divisors if n <= best)
+    return below if 2 * below > best or below == ratio else min(n for n in divisors if n >= min(best, ratio))
+
+
+def _prime_factors(n: int) -> list[int]:
+    factors, p = [], 2
+    while n > 1:
+        while n % p == 0:
+            factors.append(p)
+            n //= p
+        p += 1
+    return factors
+
+
+def _on_faces(labels: Labels, extent: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Which labels are nodes on the low or high side along the first ``len(extent)`` axes."""
+    position = labels.position[:, : len(extent)]
+    return labels.nodes & ((position == 0) | (position == np.asarray(extent))).any(axis=1)
+
+
+def _box_labels(dim: int, width: int) -> Labels:
+    nodes = lattice(*(width + 1,) * dim)
+    boundary = ((nodes == 0) | (nodes == width)).any(axis=1)
+    corners = lattice(*(2,) * dim)
+    parts = [Labels.of(NODE, nodes[boundary]), Labels.of(HAT, corners), Labels.of(MULTIPLIER, corners)]
+    return Labels.join(parts).sorted()
+
+
+def _merges_inside(dim: int, leaves: Leaves, ratio: int) -> tuple[Merge, ...]:
+    merges, labels, width = [], leaves.labels, leaves.width
+    for factor in _prime_factors(ratio // leaves.width):
+        offsets = lattice(*(factor,) * dim)
+        zero = np.zeros(dim, dtype=np.int64)
+        children = [labels.shifted(offset * width, zero, center=True) for offset in offsets]
+        width *= factor
+        extent = (width,) * dim
+        merge = _merge(
+            offsets,
+            children,
+            dropped=lambda ls: np.zeros(len(ls), dtype=bool),
+            inner=lambda ls, extent=extent: ls.nodes & ~_on_faces(ls, extent),  # type: ignore[misc]
+        )
+        merges.append(merge)
+        labels = merge.labels
+    return tuple(merges)
+
+
+def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int) -> Merge:
+    unit = np.eye(dim, dtype=np.int64)[axis]
+    steps = range(2 * ell + 1)
+    offsets = np.stack([(k - ell) * unit for k in steps])
+    children = [labels.shifted(k * ratio * unit, k * unit, center=k == ell) for k in steps]
+    length = (2 * ell + 1) * ratio
+
+    def on_patch_boundary(ls: Labels) -> npt.NDArray[np.bool_]:
+        return ls.nodes & ((ls.position[:, axis] == 0) | (ls.position[:, axis] == length))
+
+    return _merge(
+        offsets, children, dropped=on_patch_boundary, inner=lambda ls: ls.nodes & ~_on_faces(ls, (ratio,) * axis)
+    )
+
+
+@lru_cache(maxsize=8)
+def make_plan(dim: int, ratio: int, ell: int) -> Plan:
+    """Plan the elimination for all full patches of a grid.
+
+    Args:
+        dim: Space dimension.
+        ratio: Fine cells per element along an axis, r.
+        ell: Layers of the patch.
+
+    Returns:
+        The plan; it does not depend on the coefficient or on the number of elements.
+    """
+    width = _leaf_width(dim, ratio)
+    leaves = Leaves(width, ratio // width, _box_labels(dim, width), (width - 1) ** dim)
+    inside = _merges_inside(dim, leaves, ratio)
+    element = inside[-1].labels if inside else leaves.labels
+    element = Labels.join([element, Labels.of(SOURCE, lattice(*(2,) * dim))])
+    windows: list[Merge] = []
+    for axis in range(dim - 1, 0, -1):
+        windows.append(_merge_window(windows[-1].labels if windows else element, axis, dim, ratio, ell))
+    return Plan(leaves, inside, element, tuple(windows))

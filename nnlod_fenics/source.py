@@ -1,0 +1,71 @@
+"""The right-hand side f of the model problem as a user gives it: a number, a function or cell values on T_h."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
+
+__all__ = ["Source", "check_source", "evaluate_source"]
+
+Array = npt.NDArray[np.float64]
+Source = float | npt.ArrayLike | Callable[[Array], npt.ArrayLike]
+"""A number; cell values on T_h, shape ``(fine,)*d``; or a function of points (d, n), x first, -> (n,)."""
+
+
+def check_source(grid: Grid, f: Source) -> Array | Callable[[Array], npt.ArrayLike]:
+    """Check a right-hand side.
+
+    Args:
+        grid: The discretisation.
+        f: Number, function or array of shape ``(fine,)*d``.
+
+    Returns:
+        A function as given, anything else as a float64 array of shape () or ``(fine,)*d``.
+
+    Raises:
+        InputError: If f is none of these or not finite.
+    """
+    if callable(f):
+        return f
+    shape = (grid.fine,) * grid.dim
+    values = np.asarray(f)
+    if values.dtype.kind not in "fiu" or values.shape not in ((), shape):
+        raise InputError(
+            f"f must be a number, a function or a real array of shape {shape} (one value per cell of T_h), "
+            f"got {type(f).__name__} of shape {values.shape}."
+        )
+    return _finite(values)
+
+
+def evaluate_source(f: Callable[[Array], npt.ArrayLike], points: Array) -> Array:
+    """Values of a right-hand side given as a function.
+
+    Args:
+        f: Function of points; may return one number where f is constant.
+        points: Shape ``(d, n)``, x first.
+
+    Returns:
+        Shape ``(n,)``.
+
+    Raises:
+        InputError: If f returns another shape or a value that is not finite.
+    """
+    values: npt.NDArray[Any] = np.asarray(f(points))
+    if values.dtype.kind not in "fiu" or values.shape not in ((), points.shape[1:]):
+        raise InputError(
+            f"f must return one real value per point, shape {points.shape[1:]} for points of shape "
+            f"{points.shape}, got shape {values.shape} of type {values.dtype}."
+        )
+    return np.broadcast_to(_finite(values), points.shape[1:])
+
+
+def _finite(values: npt.NDArray[Any]) -> Array:
+    if not np.isfinite(values).all():
+        raise InputError("f must be finite, got NaN or infinite values.")
+    return values.astype(np.float64, copy=False)

@@ -1,0 +1,91 @@
+"""Norms and prolongation against integrals known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnlod_fenics import Grid, InputError
+from nnlod_fenics.norms import energy_norm, l2_norm, prolong, relative_l2
+
+
+def at_nodes(function, dim: int, n: int) -> np.ndarray:
+    """Values of a function of points (d, ...) at the nodes of n cells per axis, indexed [y, x]."""
+    return function(np.stack(np.meshgrid(*(np.linspace(0, 1, n + 1),) * dim, indexing="ij")[::-1]))
+
+
+def multilinear(x: np.ndarray) -> np.ndarray:
+    return np.prod([x[k] - 0.3 * (k + 1) for k in range(len(x))], axis=0)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10])
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_l2_norm_is_exact_for_multilinear_functions(dim: int, n: int) -> None:
+    # ∫₀¹ (t − c)² dt = (1 − 3c + 3c²)/3
+    expected = np.prod([(1 - 3 * c + 3 * c * c) / 3 for c in 0.3 * np.arange(1, dim + 1)])
+    assert l2_norm(at_nodes(multilinear, dim, n)) ** 2 == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_l2_norm_of_a_hat(dim: int) -> None:
+    u = np.zeros((7,) * dim)
+    u[(2,) * dim] = 1
+    assert l2_norm(u) ** 2 == pytest.approx((2 / 3 / 6) ** dim, rel=1e-13)
+
+
+def test_relative_l2() -> None:
+    u = np.random.default_rng(0).standard_normal((9, 9))
+    assert relative_l2(1.25 * u, u) == pytest.approx(0.25, rel=1e-12)
+    assert relative_l2(u, u) == 0
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_energy_norm_of_linear_functions(dim: int) -> None:
+    grid = Grid(dim, 2, 8, 1, 4)
+    rng = np.random.default_rng(1)
+    slope = rng.standard_normal(dim)
+    u = at_nodes(lambda x: np.tensordot(slope, x, axes=1), dim, grid.fine)
+    A = rng.uniform(1, 5, grid.coefficient_shape)
+    assert energy_norm(grid, u, A) ** 2 == pytest.approx(A.mean() * slope @ slope, rel=1e-12)
+    factor = rng.standard_normal((*grid.coefficient_shape, dim, dim))
+    matrices = factor @ np.swapaxes(factor, -1, -2) + np.eye(dim)
+    mean = matrices.reshape(-1, dim, dim).mean(axis=0)
+    assert energy_norm(grid, u, matrices) ** 2 == pytest.approx(slope @ mean @ slope, rel=1e-12)
+
+
+def test_energy_norm_of_a_bilinear_function() -> None:
+    # u = x y, A = diag(2, 3) with off-diagonal 1: ∫ 2y² + 3x² + 2xy = 2/3 + 1 + 1/2
+    grid = Grid(2, 1, 5, 0)
+    A = np.broadcast_to(np.array([[2.0, 1.0], [1.0, 3.0]]), (5, 5, 2, 2))
+    u = at_nodes(lambda x: x[0] * x[1], 2, 5)
+    assert energy_norm(grid, u, A) ** 2 == pytest.approx(13 / 6, rel=1e-12)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_prolongation_is_exact_for_the_coarse_space(dim: int) -> None:
+    grid = Grid(dim, 4, 12, 1)
+    u = at_nodes(multilinear, dim, grid.coarse)
+    np.testing.assert_allclose(prolong(grid, u), at_nodes(multilinear, dim, grid.fine), atol=1e-14)
+    rough = np.random.default_rng(2).standard_normal((grid.coarse + 1,) * dim)
+    fine = prolong(grid, rough)
+    np.testing.assert_allclose(fine[(slice(None, None, grid.ratio),) * dim], rough, rtol=1e-14)
+    assert l2_norm(fine) == pytest.approx(l2_norm(rough), rel=1e-12)  # the same function
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: l2_norm(np.ones((3, 4))),
+        lambda: l2_norm(np.ones((1, 1))),
+        lambda: l2_norm(np.ones((3,) * 4)),
+        lambda: l2_norm(np.array([0, 1j])),
+        lambda: relative_l2(np.ones(3), np.ones(4)),
+        lambda: relative_l2(np.ones(3), np.zeros(3)),
+        lambda: prolong(Grid(2, 4, 8, 1), np.ones((4, 4))),
+        lambda: energy_norm(Grid(2, 4, 8, 1), np.ones((5, 5)), np.ones((8, 8))),
+        lambda: energy_norm(Grid(2, 4, 8, 1), np.ones((9, 9)), np.ones((4, 4))),
+    ],
+)
+def test_bad_input(call) -> None:
+    with pytest.raises(InputError):
+        call()

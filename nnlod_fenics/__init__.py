@@ -60,5 +60,6 @@ def __getattr__(name: str) -> Any:
         root = (error.name or "").partition(".")[0]
         if root not in _INSTALL:
             raise
-        raise MissingDependencyError(f"{name} needs {root}, which is not installed; install {_INSTALL[root]}.") from error
+        message = f"{name} needs {root}, which is not installed; install {_INSTALL[root]}."
+        raise MissingDependencyError(message) from error
     return getattr(module, name)

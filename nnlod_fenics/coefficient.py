@@ -43,7 +43,8 @@ def check_field(grid: Grid, Z: Any, name: str = "Z") -> npt.NDArray[np.float64]:
     """
     array = _as_floats(name, Z)
     if array.shape != grid.coefficient_shape:
-        raise InputError(f"{name} must have shape {grid.coefficient_shape} (one value per cell of T_ε), got {array.shape}.")
+        expected = f"{grid.coefficient_shape} (one value per cell of T_ε)"
+        raise InputError(f"{name} must have shape {expected}, got {array.shape}.")
     return array
 
 

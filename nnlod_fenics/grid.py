@@ -73,12 +73,14 @@ class Grid:
             "coefficient": _positive_int("coefficient", fine if coefficient is None else coefficient, 1),
         }
         if values["coefficient"] % values["coarse"]:
-            raise InputError(f"coarse must divide coefficient, got coarse={coarse} and coefficient={values['coefficient']}.")
+            given = f"coarse={coarse} and coefficient={values['coefficient']}"
+            raise InputError(f"coarse must divide coefficient, got {given}.")
         if values["fine"] % values["coefficient"]:
-            raise InputError(f"coefficient must divide fine, got coefficient={values['coefficient']} and fine={fine}.")
+            given = f"coefficient={values['coefficient']} and fine={fine}"
+            raise InputError(f"coefficient must divide fine, got {given}.")
         if values["ell"] > values["coarse"]:
             raise InputError(
-                f"ell must be at most coarse={coarse} (a patch of {coarse - 1} layers already covers the domain), got {ell}."
+                f"ell must be at most coarse={coarse} (patches of {coarse - 1} layers already cover D), got {ell}."
             )
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -176,17 +178,13 @@ class Grid:
 
         Shape ``(num_elements, (2ℓ+2)^d)``: the local-to-global map of the rows of S_T in (3.7).
         """
-        return self._node_numbers(
-            self.elements[:, None, :] - self.ell + lattice(*(2 * self.ell + 2,) * self.dim)[None]
-        )
+        return self._node_numbers(self.elements[:, None, :] - self.ell + lattice(*(2 * self.ell + 2,) * self.dim)[None])
 
     @cached_property
     def interior_numbers(self) -> IntArray:
         """Number of each node among the interior nodes (x fastest), −1 on ∂D; shape ``(num_nodes,)``."""
         numbers = np.full((self.coarse + 1,) * self.dim, -1, dtype=np.int64)
-        numbers[(slice(1, -1),) * self.dim] = np.arange(self.num_interior_nodes).reshape(
-            (self.coarse - 1,) * self.dim
-        )
+        numbers[(slice(1, -1),) * self.dim] = np.arange(self.num_interior_nodes).reshape((self.coarse - 1,) * self.dim)
         return numbers.ravel()
 
     def _node_numbers(self, position: IntArray) -> IntArray:
@@ -253,7 +251,5 @@ class Grid:
         from itertools import permutations
 
         return [
-            (axes, flips)
-            for axes in permutations(range(self.dim))
-            for flips in product((False, True), repeat=self.dim)
+            (axes, flips) for axes in permutations(range(self.dim)) for flips in product((False, True), repeat=self.dim)
         ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache, reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,9 @@ from petsc4py import PETSc
 
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.source import Source, check_source, evaluate_source
 
 __all__ = ["coarse_matrix", "load_vector", "solve_coarse"]
-
-Source = float | npt.ArrayLike | Callable[[npt.NDArray[np.float64]], npt.ArrayLike]
 
 
 class _Pattern(NamedTuple):
@@ -85,15 +83,6 @@ def _owned_rows(n: int, comm: MPI.Comm) -> tuple[int, int]:
     return first, first + share + (comm.rank < rest)
 
 
-def _source_at(grid: Grid, f: Source, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    values = np.asarray(f(points), dtype=np.float64) if callable(f) else np.asarray(f, dtype=np.float64)
-    if values.shape not in ((), (points.shape[1],)):
-        raise InputError(f"f must return one value per point, shape ({points.shape[1]},), got {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InputError("f must be finite, got NaN or infinite values.")
-    return np.broadcast_to(values, points.shape[1:])
-
-
 def _axis_weights(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Two Gauss points a fine cell along an axis, and the integrals of hats against them.
 
@@ -123,30 +112,17 @@ def load_vector(grid: Grid, f: Source = 1.0) -> npt.NDArray[np.float64]:
     """
     points, weights = _axis_weights(grid)
     n, d = len(points), grid.dim
-    if callable(f):
+    source = check_source(grid, f)
+    if callable(source):
         mesh = np.meshgrid(*(points,) * d, indexing="ij")
         at = np.stack([axis.ravel() for axis in reversed(mesh)])
-        values = _source_at(grid, f, at).reshape((n,) * d)
+        values = evaluate_source(source, at).reshape((n,) * d)
     else:
-        array = _source_array(grid, f)
-        values = np.broadcast_to(array, (grid.fine,) * d)
+        values = np.broadcast_to(source, (grid.fine,) * d)
         values = reduce(lambda v, axis: np.repeat(v, 2, axis=axis), range(d), values)
     for axis in range(d):
-        values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+        values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)).astype(np.float64), 0, axis)
     return values
-
-
-def _source_array(grid: Grid, f: Any) -> npt.NDArray[np.float64]:
-    try:
-        array = np.asarray(f, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"f must be a number, an array or a function, got {type(f).__name__}.") from None
-    shape = (grid.fine,) * grid.dim
-    if array.shape not in ((), shape):
-        raise InputError(f"f must be a number, a function or an array of shape {shape} (cells of T_h), got shape {array.shape}.")
-    if not np.isfinite(array).all():
-        raise InputError("f must be finite, got NaN or infinite values.")
-    return array
 
 
 def solve_coarse(grid: Grid, K: PETSc.Mat, f: Source = 1.0) -> npt.NDArray[np.float64]:

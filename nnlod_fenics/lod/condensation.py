@@ -21,15 +21,15 @@ import os
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
-from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, SOURCE, Merge, make_plan
+from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, Merge, make_plan
 from nnlod_fenics.lod.leaves import leaf_templates
 
 __all__ = ["Condensation", "default_chunk"]
 
-Tensor = torch.Tensor
 IntArray = npt.NDArray[np.int64]
 
 
@@ -92,9 +92,7 @@ class Condensation:
         dtype: Floating-point type of the computation.
     """
 
-    def __init__(
-        self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype) -> None:
         self.grid = grid
         self.plan = make_plan(grid.dim, grid.ratio, grid.ell)
         self.device, self.dtype = torch.device(device), dtype
@@ -104,9 +102,10 @@ class Condensation:
             A, spread = np.stack([grid.refine(a, grid.dim) for a in A]), 1
         templates = leaf_templates(grid.dim, grid.ratio, self.plan.leaves, spread, tensor)
         self._per_cell, self._constant = (torch.from_numpy(t).to(self.device, dtype) for t in templates)
-        self._leaf_values = self._split(torch.from_numpy(A).to(self.device, dtype), spread, tensor)
+        values = torch.from_numpy(np.ascontiguousarray(A)).to(self.device, dtype)
+        self._leaf_values = self._split(values, spread)
 
-    def _split(self, A: Tensor, spread: int, tensor: bool) -> Tensor:
+    def _split(self, A: Tensor, spread: int) -> Tensor:
         """Sort cell values by element and leaf: shape ``(leaves, n·elements, cells)``."""
         grid, leaves = self.grid, self.plan.leaves
         d, groups = grid.dim, leaves.width // spread
@@ -154,10 +153,7 @@ class Condensation:
 
     def _with_sources(self, block: Tensor) -> Tensor:
         """Append the rows of the hats once more: as right-hand sides of (3.1)."""
-        labels = self.plan.element
-        hats = labels.at(HAT)
-        corners = {tuple(p): row for row, p in zip(hats, labels.position[hats].tolist(), strict=True)}
-        sources = [corners[tuple(p)] for p in labels.position[labels.at(SOURCE)].tolist()]
+        labels, sources = self.plan.element, self.plan.element.at(HAT)
         rows = torch.tensor([*range(len(labels) - len(sources)), *sources], device=self.device)
         return block[:, rows][:, :, rows]
 
@@ -335,7 +331,8 @@ class Condensation:
         """Local matrices where all correctors vanish: the stiffness matrices of the elements."""
         grid = self.grid
         rows = torch.from_numpy(self.plan.leaves.labels.at(HAT) + self.plan.leaves.eliminated).to(self.device)
-        energy = torch.einsum("lec,lcij->eij", self._leaf_values[:, torch.from_numpy(which).to(self.device)], self._per_cell[:, :, rows][:, :, :, rows])
+        values = self._leaf_values[:, torch.from_numpy(which).to(self.device)]
+        energy = torch.einsum("lec,lcij->eij", values, self._per_cell[:, :, rows][:, :, :, rows])
         slots = (grid.ell + lattice(*(2,) * grid.dim)) @ (2 * grid.ell + 2) ** np.arange(grid.dim)
         result = energy.new_zeros((len(energy), *grid.local_matrix_shape))
         result[:, torch.from_numpy(slots).to(self.device)] = energy

@@ -280,9 +280,7 @@ class _Solvers:
             patch.destroy()
 
 
-def solve_patches(
-    grid: Grid, A: Array, elements: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, Array, Array]]:
+def solve_patches(grid: Grid, A: Array, elements: npt.NDArray[np.int64]) -> Iterator[tuple[int, Array, Array]]:
     """Compute local matrices and correctors of elements one after another.
 
     Args:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from nnlod_fenics.grid import lattice
 
-__all__ = ["Labels", "Leaves", "Merge", "Plan", "make_plan"]
+__all__ = ["Labels", "Leaves", "Merge", "Plan", "as_tuples", "make_plan"]
 
 IntArray = npt.NDArray[np.int64]
 Test = Callable[["Labels"], npt.NDArray[np.bool_]]
@@ -31,6 +31,11 @@ Test = Callable[["Labels"], npt.NDArray[np.bool_]]
 NODE, HAT, MULTIPLIER, SOURCE, IGNORED = range(5)
 
 _LEAF = {1: 16, 2: 8, 3: 4}  # fine cells per axis of a leaf: large enough for BLAS, small enough for the cube
+
+
+def as_tuples(rows: IntArray) -> list[tuple[int, ...]]:
+    """The rows of an integer array in a form that can be looked up."""
+    return [tuple(int(value) for value in row) for row in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +63,9 @@ class Labels:
         return self.kind == NODE
 
     def at(self, kind: int) -> IntArray:
-        """The rows of one kind."""
-        return np.flatnonzero(self.kind == kind)
+        """The rows of one kind, ordered by position, x fastest."""
+        rows = np.flatnonzero(self.kind == kind)
+        return rows[np.lexsort(self.position[rows].T)]
 
     def shifted(self, fine: IntArray, elements: IntArray, center: bool) -> Labels:
         """The labels of the block moved within a larger one; its sources count only if it holds T."""
@@ -80,7 +86,7 @@ class Labels:
 
     def keys(self) -> list[tuple[int, ...]]:
         """The rows in a form that can be looked up."""
-        return [(int(k), *p) for k, p in zip(self.kind, self.position.tolist(), strict=True)]
+        return as_tuples(np.column_stack([self.kind, self.position]))
 
     def sorted(self) -> Labels:
         """Nodes face by face along x, then the carried ones column by column along x, sources last.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.grid import lattice
-from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, NODE, Labels, Leaves
+from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, NODE, Labels, Leaves, as_tuples
 from nnlod_fenics.lod.interpolation import element_hats
 
 __all__ = ["LeafTemplates", "leaf_templates"]
@@ -42,9 +42,9 @@ def _cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
     derivative = 0.5 * np.array([[-1.0, -1.0], [1.0, 1.0]])  # ∫ φ_i' φ_j
 
     def product(factors: list[Array]) -> Array:
-        result = np.ones((1, 1))
+        result: Array = np.ones((1, 1))
         for factor in factors:
-            result = np.kron(factor, result)
+            result = np.kron(factor, result).astype(np.float64)
         return result
 
     forms = np.empty((dim, dim, 2**dim, 2**dim))
@@ -53,12 +53,6 @@ def _cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
             factor = {a: derivative, b: derivative.T} if a != b else {a: stiffness}
             forms[a, b] = product([factor.get(axis, mass) for axis in range(dim)])
     return forms, product([mass] * dim)
-
-
-def _rows_at(labels: Labels, kind: int) -> IntArray:
-    """Rows of one kind of carried label, in the order of the element's corners."""
-    rows = labels.at(kind)
-    return rows[np.lexsort(labels.position[rows].T)]
 
 
 @lru_cache(maxsize=8)
@@ -79,20 +73,21 @@ def leaf_templates(dim: int, ratio: int, leaves: Leaves, spread: int, tensor: bo
     nodes = lattice(*(width + 1,) * dim)
     inner = nodes[((nodes > 0) & (nodes < width)).all(axis=1)]
     labels = Labels.join([Labels.of(NODE, inner), leaves.labels])
-    number = {tuple(position): row for row, position in enumerate(labels.position[labels.nodes].tolist())}
+    number = {position: row for row, position in enumerate(as_tuples(labels.position[labels.nodes]))}
     forms, mass = _cell_forms(dim, ratio)
     hats = element_hats(dim, ratio)
     strides = (ratio + 1) ** np.arange(dim)
-    hats_at = {tuple(cell): hats[(cell + corners) @ strides] for cell in lattice(*(ratio,) * dim).tolist()}
+    cells = lattice(*(ratio,) * dim)
+    hats_at = {key: hats[(cell + corners) @ strides] for key, cell in zip(as_tuples(cells), cells, strict=True)}
     coarse_mass = sum(h.T @ mass @ h for h in hats_at.values())
-    hat_rows, multiplier_rows = _rows_at(labels, HAT), _rows_at(labels, MULTIPLIER)
+    hat_rows, multiplier_rows = labels.at(HAT), labels.at(MULTIPLIER)
     m, groups = len(labels), width // spread
     per_cell = np.zeros((leaves.per_axis**dim, groups**dim, dim, dim, m, m))
     constant = np.zeros((leaves.per_axis**dim, m, m))
     for k, origin in enumerate(lattice(*(leaves.per_axis,) * dim) * width):
         for cell in lattice(*(width,) * dim):
-            own = np.array([number[tuple(p)] for p in (cell + corners).tolist()])
-            values = hats_at[tuple((origin + cell).tolist())]
+            own = np.array([number[p] for p in as_tuples(cell + corners)])
+            values = hats_at[as_tuples((origin + cell)[None])[0]]
             extend = np.zeros((2**dim, m))  # the corner values that each row stands for
             extend[np.arange(2**dim), own] = 1
             extend[:, hat_rows] = values

@@ -54,7 +54,7 @@ def local_matrices(
         raise InputError(f"method must be one of {METHODS}, got {method!r}.")
     coefficient = check_coefficient(grid, A, batched=True)
     chosen = _check_elements(grid, elements)
-    batched = coefficient.ndim not in (grid.dim, grid.dim + 2) or coefficient.shape[: grid.dim] != grid.coefficient_shape
+    batched = (coefficient.ndim - grid.dim) % 2 == 1
     batch = coefficient if batched else coefficient[None]
     if method == "dolfinx":
         result = np.stack([_with_dolfinx(grid, a, chosen) for a in batch])
@@ -98,17 +98,15 @@ def _check_elements(grid: Grid, elements: Any) -> npt.NDArray[np.int64]:
         return np.arange(grid.num_elements)
     chosen = np.asarray(elements)
     if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
-        raise InputError(f"elements must be a list of element numbers, got an array of {chosen.dtype} of shape {chosen.shape}.")
+        raise InputError(f"elements must be a list of element numbers, got shape {chosen.shape} of {chosen.dtype}.")
     if chosen.size and (chosen.min() < 0 or chosen.max() >= grid.num_elements):
         raise InputError(
-            f"elements must lie between 0 and {grid.num_elements - 1}, got values from {chosen.min()} to {chosen.max()}."
+            f"elements must lie between 0 and {grid.num_elements - 1}, got {chosen.min()} to {chosen.max()}."
         )
     return chosen.astype(np.int64)
 
 
-def _with_dolfinx(
-    grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _with_dolfinx(grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     from nnlod_fenics.lod.correctors import solve_patches
 
     result = np.zeros((len(elements), *grid.local_matrix_shape))

@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnlod_fenics import Grid
+
+DATA = Path(__file__).parent / "data"
+
+
+class Reference:
+    """Known answers of an independent code (gridlod) for one coefficient; see tests/data/README.md."""
+
+    def __init__(self, path: Path) -> None:
+        data = dict(np.load(path))
+        self.name = path.stem
+        dim, coarse, ratio, ell = (int(data[key]) for key in ("d", "NH", "r", "ell"))
+        self.grid = Grid(dim, coarse, coarse * ratio, ell)
+        self.A = data["a"].reshape(self.grid.coefficient_shape)
+        self.local = {int(key[2:]): data[key] for key in data if key.startswith("S_")}
+        n = self.grid.num_nodes
+        full = np.zeros((n, n))
+        np.add.at(full, (data["K_row"], data["K_col"]), data["K_data"])
+        interior = np.flatnonzero(self.grid.interior_numbers >= 0)
+        self.K = full[np.ix_(interior, interior)]
+        self.u = data["u"].reshape((coarse + 1,) * dim)
+
+
+REFERENCES = sorted(DATA.glob("*.npz"))
+
+
+@pytest.fixture(params=REFERENCES, ids=[path.stem for path in REFERENCES])
+def reference(request: pytest.FixtureRequest) -> Reference:
+    return Reference(request.param)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20260101)

@@ -1,0 +1,328 @@
+"""Figures with Matplotlib: coefficients, solutions, cross-sections, loss curves, local matrices.
+
+Every function takes arrays as the rest of the package has them (``[y, x]``, ``[z, y, x]``), writes one file
+whose suffix chooses the format (``.png``, ``.pdf``, ``.svg``) and returns its path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.ticker import MaxNLocator
+
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
+from nnlod_fenics.output.style import DIVERGING, FIELD, SOLUTION, colorbar, figure, line_styles, save
+
+__all__ = [
+    "plot_coefficient",
+    "plot_cross_sections",
+    "plot_elements",
+    "plot_local_matrix",
+    "plot_loss",
+    "plot_solutions",
+]
+
+Array = npt.NDArray[np.float64]
+PathLike = str | os.PathLike[str]
+_UNIT_SQUARE = (0.0, 1.0, 0.0, 1.0)
+
+
+def plot_coefficient(path: PathLike, A: npt.ArrayLike, title: str | None = None) -> Path:
+    """Draw a scalar coefficient on a logarithmic colour scale.
+
+    Args:
+        path: The file to write.
+        A: Positive cell values, shape ``(n,)*d``. In 3D the three planes through the centre are drawn.
+        title: A title, if any.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If A is not such an array.
+    """
+    values = _cube("A", A)
+    if values.min() <= 0:
+        raise InputError(f"A must be positive to be drawn on a logarithmic scale, got {values.min():g}.")
+    if values.ndim == 1:
+        return _plot_coefficient_1d(path, values, title)
+    norm = LogNorm(values.min(), max(values.max(), values.min() * 1.001))
+    return _plot_cells(path, values, norm, FIELD, "$A(x)$", title)
+
+
+def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+    """Draw solutions side by side with one colour scale.
+
+    Args:
+        path: The file to write.
+        solutions: Nodal values by name, each of shape ``(n+1,)*d`` with its own n; d = 2, or 3 for the plane
+            x₃ = 0.5.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If there is none, or an array does not fit.
+    """
+    arrays = _solutions(solutions, dims=(2, 3))
+    planes = {name: u if u.ndim == 2 else _middle(u, 0) for name, u in arrays.items()}
+    low, high = min(u.min() for u in planes.values()), max(u.max() for u in planes.values())
+    with figure(1.0 + 2.6 * len(planes), 3.2) as fig:
+        axes = fig.subplots(1, len(planes), squeeze=False, sharey=True)[0]
+        for ax, (name, u) in zip(axes, planes.items(), strict=True):
+            nodes = np.linspace(0, 1, len(u))
+            image = ax.pcolormesh(
+                nodes, nodes, u, norm=Normalize(low, high), cmap=SOLUTION, shading="gouraud", rasterized=True
+            )
+            _square_axes(ax, "$x_1$", "$x_2$", name)
+            ax.label_outer()
+        dim = next(iter(arrays.values())).ndim
+        colorbar(fig, image, axes, "$u(x)$" if dim == 2 else "$u(x_1, x_2, 0.5)$")
+        save(fig, path)
+    return Path(path)
+
+
+def plot_cross_sections(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+    """Draw solutions along the lines x₁ = 0.5 and x₂ = 0.5 (through the centre in 3D).
+
+    Args:
+        path: The file to write.
+        solutions: Nodal values by name, each of shape ``(n+1,)*d`` with its own n. In 1D the whole solution
+            is drawn.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If there is none, or an array does not fit.
+    """
+    arrays = _solutions(solutions, dims=(1, 2, 3))
+    dim = next(iter(arrays.values())).ndim
+    lines = {1: ((0, ""),), 2: ((1, "$x_1 = 0.5$"), (0, "$x_2 = 0.5$"))}.get(
+        dim, ((1, "$x_1 = x_3 = 0.5$"), (0, "$x_2 = x_3 = 0.5$"))
+    )
+    with figure(3.6 * len(lines), 2.9) as fig:
+        axes = fig.subplots(1, len(lines), squeeze=False, sharey=True)[0]
+        for ax, (along, where) in zip(axes, lines, strict=True):
+            for (name, u), style in zip(arrays.items(), line_styles(len(arrays)), strict=True):
+                values = _centre_line(u, along)
+                nodes = np.linspace(0, 1, len(values))
+                ax.plot(nodes, values, color=style.color, ls=style.dashes, lw=style.width, label=name)
+            ax.set(xlabel=f"$x_{along + 1}$", xlim=(0, 1), title=where)
+            ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+            ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+        axes[0].set_ylabel("$u$")
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arrays))
+        save(fig, path)
+    return Path(path)
+
+
+def plot_loss(
+    path: PathLike, train: Sequence[float], validation: Sequence[float], step_drops: Sequence[int] = ()
+) -> Path:
+    """Draw the loss (4.1) against the epoch, on a logarithmic scale, with the best epoch marked.
+
+    Args:
+        path: The file to write.
+        train: Training loss of each epoch.
+        validation: Validation loss of each epoch.
+        step_drops: Epochs (counted from 1) at whose start the step size drops.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If the lengths differ or are zero.
+    """
+    curves = [np.asarray(values, dtype=np.float64) for values in (train, validation)]
+    if curves[0].ndim != 1 or curves[0].shape != curves[1].shape or curves[0].size == 0:
+        shapes = " and ".join(str(curve.shape) for curve in curves)
+        raise InputError(f"train and validation must be lists of the same length, got shapes {shapes}.")
+    epochs = np.arange(1, len(curves[0]) + 1)
+    with figure(4.8, 3.0) as fig:
+        ax = fig.subplots()
+        for drop in step_drops:
+            ax.axvline(drop - 0.5, color="0.8", lw=0.8, zorder=0)
+        for values, name, style in zip(curves, ("training", "validation"), line_styles(3)[1:], strict=True):
+            ax.semilogy(epochs, values, color=style.color, ls=style.dashes, lw=style.width, label=name)
+        if np.isfinite(curves[1]).any():
+            best = int(np.nanargmin(curves[1]))
+            label = f"best: {curves[1][best]:.2g} (epoch {best + 1})"
+            ax.semilogy(
+                epochs[best], curves[1][best], "o", ms=6, color=line_styles(3)[2].color, mec="white", label=label
+            )
+        ax.set(xlabel="epoch", ylabel="relative loss", xlim=(1, max(len(epochs), 2)))
+        ax.margins(y=0.1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        ax.grid(axis="y", color="0.92", lw=0.6)
+        ax.legend()
+        save(fig, path)
+    return Path(path)
+
+
+def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.ArrayLike]) -> Path:
+    """Draw local matrices S_T as maps: in 2D one picture of the patch nodes for each node of T.
+
+    Args:
+        path: The file to write.
+        grid: The discretisation.
+        matrices: Local matrices by name (say computed, predicted, difference), each of shape
+            ``grid.local_matrix_shape``; one row of pictures each, one colour scale.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If there is none, or a shape does not fit.
+    """
+    arrays = {name: np.asarray(S, dtype=np.float64) for name, S in matrices.items()}
+    for name, S in arrays.items():
+        if S.shape != grid.local_matrix_shape:
+            raise InputError(f"matrix {name!r} must have shape {grid.local_matrix_shape}, got {S.shape}.")
+    if not arrays:
+        raise InputError("matrices must not be empty.")
+    bound = max(np.abs(S).max() for S in arrays.values()) or 1.0
+    # Linear below a hundredth of the greatest entry: the decay in the patch and small differences show.
+    norm = SymLogNorm(linthresh=0.01 * bound, linscale=0.5, vmin=-bound, vmax=bound)
+    decade = 10.0 ** np.floor(np.log10(bound))
+    ticks = [-decade, -decade / 10, 0, decade / 10, decade]
+    columns, width = (4, 1.6) if grid.dim == 2 else (1, 5.0)
+    with figure(1.4 + width * columns, 0.3 + 1.6 * len(arrays)) as fig:
+        axes = fig.subplots(len(arrays), columns, squeeze=False)
+        for row, (name, S) in zip(axes, arrays.items(), strict=True):
+            for j, ax in enumerate(row):
+                picture = S[:, j].reshape((2 * grid.ell + 2,) * 2) if grid.dim == 2 else S.T
+                image = ax.imshow(picture, norm=norm, cmap=DIVERGING, aspect="equal" if grid.dim == 2 else "auto")
+                _bare(ax)
+            row[0].set_ylabel(name)
+        if grid.dim == 2:
+            for j, ax in enumerate(axes[0]):
+                ax.set_title(f"$j = {j + 1}$")
+        else:
+            axes[-1, 0].set_xlabel("columns: node $i$ of the patch; rows: node $j$ of $T$")
+        colorbar(fig, image, axes, "$S_T[i, j]$", ticks)
+        save(fig, path)
+    return Path(path)
+
+
+def plot_elements(path: PathLike, values: npt.ArrayLike, label: str, log: bool = False) -> Path:
+    """Draw one number per coarse element, for instance the error of its local matrix.
+
+    Args:
+        path: The file to write.
+        values: Shape ``(coarse,)*d``, d = 2, or 3 for the three planes through the centre.
+        label: What the numbers are.
+        log: Whether the colour scale is logarithmic.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If the array does not fit.
+    """
+    array = _cube("values", values)
+    if array.ndim == 1 or (log and array.min() <= 0):
+        raise InputError("values must have shape (coarse,)*d with d = 2 or 3, and be positive if log is set.")
+    norm = (LogNorm if log else Normalize)(array.min(), array.max())
+    return _plot_cells(path, array, norm, SOLUTION, label)
+
+
+# -- pieces ------------------------------------------------------------------------------------------
+
+
+def _cube(name: str, values: Any) -> Array:
+    array = np.asarray(values)
+    regular = array.ndim in (1, 2, 3) and len(set(array.shape)) == 1 and array.size > 0
+    if not regular or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise InputError(
+            f"{name} must be a finite real array of shape (n,)*d with d = 1, 2 or 3, "
+            f"got shape {array.shape} of type {array.dtype}."
+        )
+    return array.astype(np.float64, copy=False)
+
+
+def _solutions(solutions: Mapping[str, npt.ArrayLike], dims: tuple[int, ...]) -> dict[str, Array]:
+    arrays = {name: _cube(f"solution {name!r}", u) for name, u in solutions.items()}
+    found = {u.ndim for u in arrays.values()}
+    if len(found) != 1 or not found <= set(dims) or min(len(u) for u in arrays.values()) < 2:
+        raise InputError(
+            f"solutions must hold nodal arrays of one dimension out of {dims}, got {sorted(found) or 'none'}."
+        )
+    return arrays
+
+
+def _middle(values: Array, axis: int) -> Array:
+    """Values at the centre of an array axis, between two entries if their number is even."""
+    n = values.shape[axis]
+    return values.take([(n - 1) // 2, n // 2], axis).mean(axis=axis)
+
+
+def _centre_line(u: Array, along: int) -> Array:
+    """Values on the line through the centre along x (0), y (1) or z (2)."""
+    keep = u.ndim - 1 - along
+    for axis in range(u.ndim - 1, -1, -1):
+        if axis != keep:
+            u = _middle(u, axis)
+    return u
+
+
+def _planes(values: Array) -> list[tuple[str, str, str, Array]]:
+    """Pictures of cell values: title, horizontal and vertical label, array."""
+    if values.ndim == 2:
+        return [("", "$x_1$", "$x_2$", values)]
+    names = ("$x_1$", "$x_2$", "$x_3$")
+    panels: list[tuple[str, str, str, Array]] = []
+    for normal in range(3):
+        horizontal, vertical = (name for k, name in enumerate(names) if k != normal)
+        plane = values.take([len(values) // 2], axis=2 - normal).squeeze(
+            2 - normal
+        )  # cells have no middle: the one above it
+        panels.append((f"{names[normal][:-1]} = 0.5$", horizontal, vertical, plane))
+    return panels
+
+
+def _plot_cells(
+    path: PathLike, values: Array, norm: Normalize, cmap: str, label: str, title: str | None = None
+) -> Path:
+    panels = _planes(values)
+    with figure(1.0 + 2.8 * len(panels), 3.2) as fig:
+        axes = fig.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (name, horizontal, vertical, plane) in zip(axes, panels, strict=True):
+            image = ax.imshow(plane, extent=_UNIT_SQUARE, norm=norm, cmap=cmap)
+            _square_axes(ax, horizontal, vertical, name)
+        if title:
+            fig.suptitle(title)
+        colorbar(fig, image, axes, label)
+        save(fig, path)
+    return Path(path)
+
+
+def _plot_coefficient_1d(path: PathLike, values: Array, title: str | None) -> Path:
+    with figure(4.8, 2.6) as fig:
+        ax = fig.subplots()
+        ax.stairs(values, np.linspace(0, 1, len(values) + 1), color=line_styles(2)[1].color, baseline=None, lw=1.2)
+        ax.set(yscale="log", xlim=(0, 1), xlabel="$x_1$", ylabel="$A(x)$", title=title or "")
+        save(fig, path)
+    return Path(path)
+
+
+def _square_axes(ax: Axes, horizontal: str, vertical: str, title: str) -> None:
+    ax.set(xlabel=horizontal, ylabel=vertical, title=title, aspect="equal", xlim=(0, 1), ylim=(0, 1))
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+
+
+def _bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+        spine.set_color("0.7")

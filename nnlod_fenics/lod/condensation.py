@@ -72,14 +72,22 @@ def _eliminate(matrix: Tensor, count: int) -> Tensor:
 
 def _sum_of(children: list[Tensor], merge: Merge) -> Tensor:
     """Add the blocks of the children into the rows and columns of the new block."""
-    size = merge.size
-    total = children[0].new_zeros((len(children[0]), size * size))
-    for child, rows, targets in zip(children, merge.rows, merge.targets, strict=True):
-        m = child.shape[-1]
-        source = torch.from_numpy((rows[:, None] * m + rows[None, :]).ravel()).to(child.device)
-        target = torch.from_numpy((targets[:, None] * size + targets[None, :]).ravel()).to(child.device)
-        total[:, target] += child.reshape(len(child), m * m)[:, source]
-    return total.reshape(-1, size, size)
+    total = children[0].new_zeros((len(children[0]), merge.size, merge.size))
+    for child, runs in zip(children, merge.runs, strict=True):
+        for row, row_target, height in runs:
+            source, target = child[:, row : row + height], total[:, row_target : row_target + height]
+            for column, column_target, width in runs:
+                target[:, :, column_target : column_target + width] += source[:, :, column : column + width]
+    return total
+
+
+def _pick(blocks: Tensor, index: IntArray) -> Tensor:
+    """Blocks by number: a view where the numbers count up evenly, as they do for a row of patches."""
+    steps = np.diff(index)
+    if len(index) == 1 or (steps[0] > 0 and (steps == steps[0]).all()):
+        step = int(steps[0]) if len(steps) else 1
+        return blocks[int(index[0]) : int(index[-1]) + 1 : step]
+    return blocks[torch.from_numpy(index).to(blocks.device)]
 
 
 class Condensation:
@@ -104,6 +112,11 @@ class Condensation:
         self._per_cell, self._constant = (torch.from_numpy(t).to(self.device, dtype) for t in templates)
         values = torch.from_numpy(np.ascontiguousarray(A)).to(self.device, dtype)
         self._leaf_values = self._split(values, spread)
+        count = len(A) * grid.num_elements
+        self._kept_elements: Tensor | None = None
+        bytes_needed = (count + 1) * len(self.plan.element) ** 2 * values.element_size()
+        if not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
+            self._kept_elements = self._compute_elements(np.append(np.arange(count), -1))  # the last one is zero
 
     def _split(self, A: Tensor, spread: int) -> Tensor:
         """Sort cell values by element and leaf: shape ``(leaves, n·elements, cells)``."""
@@ -190,21 +203,29 @@ class Condensation:
         children = positions[:, None, :] + np.pad(merge.offsets, ((0, 0), (1, 0)))[None]
         unique, inverse = np.unique(children.reshape(-1, positions.shape[1]), axis=0, return_inverse=True)
         available = self.blocks(level - 1, unique)
-        index = torch.from_numpy(inverse.reshape(len(positions), -1)).to(self.device)
-        total = _sum_of([available[index[:, k]] for k in range(index.shape[1])], merge)
+        index = inverse.reshape(len(positions), -1)
+        total = _sum_of([_pick(available, index[:, k]) for k in range(index.shape[1])], merge)
         return _eliminate(total, merge.eliminated)
 
     def _numbers(self, positions: IntArray) -> IntArray:
         return positions @ self.grid.coarse ** np.arange(self.grid.dim)
 
     def _padded_elements(self, positions: IntArray) -> Tensor:
-        grid = self.grid
-        at = positions[:, 1:]
+        """Blocks of elements, zero outside D; all are computed once and kept where memory allows."""
+        grid, at = self.grid, positions[:, 1:]
         inside = ((at >= 0) & (at < grid.coarse)).all(axis=1)
-        numbers = positions[:, 0] * grid.num_elements + self._numbers(at)
+        numbers = np.where(inside, positions[:, 0] * grid.num_elements + self._numbers(at), -1)
+        if self._kept_elements is not None:
+            return self._kept_elements[torch.from_numpy(numbers).to(self.device)]
+        return self._compute_elements(numbers)
+
+    def _compute_elements(self, numbers: IntArray) -> Tensor:
         m = len(self.plan.element)
-        result = torch.zeros((len(positions), m, m), device=self.device, dtype=self.dtype)
-        result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
+        result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
+        inside = np.flatnonzero(numbers >= 0)
+        batch = 64 if self.device.type == "cpu" else 4096
+        for part in np.split(inside, range(batch, len(inside), batch)):
+            result[torch.from_numpy(part).to(self.device)] = self.element_blocks(numbers[part])
         return result
 
     # -- level 4 -----------------------------------------------------------------------------------------
@@ -230,8 +251,8 @@ class Condensation:
         children = (positions[:, None, :] + steps[None]).reshape(-1, positions.shape[1])
         unique, inverse = np.unique(children, axis=0, return_inverse=True)
         strips = self.blocks(self.grid.dim - 1, unique)
-        index = torch.from_numpy(inverse.reshape(len(positions), -1)).to(self.device)
-        carried = self._close([strips[index[:, k]] for k in range(index.shape[1])])
+        index = inverse.reshape(len(positions), -1)
+        carried = self._close([_pick(strips, index[:, k]) for k in range(index.shape[1])])
         return self._local_matrices(carried, positions)
 
     def _close(self, strips: list[Tensor]) -> Tensor:
@@ -339,6 +360,12 @@ class Condensation:
         return result
 
 
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cpu":
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
 def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
     """Number of patches to treat at a time.
 
@@ -348,15 +375,14 @@ def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
         itemsize: Bytes of a number.
 
     Returns:
-        Whole rows of patches along x (they share strips), as many as a quarter of the free memory holds;
-        on a CPU no more than fill a quarter of a gigabyte, since larger batches gain nothing there.
+        On a CPU one row of patches along x: they share strips, and larger batches only leave the caches.
+        Elsewhere as many rows as a quarter of the free memory holds.
     """
-    plan = make_plan(grid.dim, grid.ratio, grid.ell)
-    widest = max([len(plan.element) ** 2 * (2 * grid.ell + 1), *(2 * m.size**2 for m in plan.windows)])
-    patch = (2 * grid.ell + 1) * len(plan.strip) ** 2 + 12 * plan.face**2
     if device == "cpu":
-        free = min(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, 2**28)
-    else:
-        free = torch.cuda.mem_get_info(torch.device(device))[0] // 4
-    patches = max(free // (itemsize * (widest + patch)), 1)
+        return grid.coarse
+    plan = make_plan(grid.dim, grid.ratio, grid.ell)
+    width = 2 * grid.ell + 1
+    widest = max([width * len(plan.element) ** 2, *(2 * merge.size**2 for merge in plan.windows)])
+    patch = width * len(plan.strip) ** 2 + 12 * plan.face**2
+    patches = _free_memory(torch.device(device)) // 4 // (itemsize * (widest + patch))
     return int(max(patches // grid.coarse, 1) * grid.coarse)

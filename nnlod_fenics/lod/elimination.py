@@ -88,16 +88,25 @@ class Labels:
         """The rows in a form that can be looked up."""
         return as_tuples(np.column_stack([self.kind, self.position]))
 
-    def sorted(self) -> Labels:
-        """Nodes face by face along x, then the carried ones column by column along x, sources last.
+    def sorted(self, axis: int = 0, joints: npt.NDArray[np.bool_] | None = None) -> Labels:
+        """Order the rows so that what neighbours along an axis share are long runs of rows.
 
-        With this order the faces and the carried columns that neighbours along x share are slices.
+        Args:
+            axis: Axis along which the blocks will be merged next.
+            joints: Nodes that will then be inner (all nodes if None): they come first, layer by layer
+                along the axis; the other nodes follow, line by line in the direction of the axis; then the
+                carried rows, column by column along x, and the sources.
+
+        Returns:
+            The same labels in another order.
         """
-        x = self.position[:, 0]
-        rank = np.where(self.nodes, 0, np.where(self.kind == SOURCE, 2, 1))
-        along = np.where(self.kind == SOURCE, 0, x)
-        rest = [self.position[:, axis] for axis in range(self.position.shape[1])]
-        return self[np.lexsort((*rest, self.kind, along, rank))]
+        position, dim = self.position, self.position.shape[1]
+        joint = self.nodes if joints is None else joints
+        rank = np.select([joint, self.nodes, self.kind != SOURCE], [0, 1, 2], 3)
+        layer = np.select([joint, rank == 2], [position[:, axis], position[:, 0]], 0)
+        line = np.where(rank == 1, position[:, axis], 0)
+        others = [np.where((rank == 1) & (a == axis), 0, position[:, a]) for a in range(dim)]
+        return self[np.lexsort((line, *others, np.where(rank == 2, self.kind, 0), layer, rank))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,15 +115,14 @@ class Merge:
 
     Attributes:
         offsets: Where the children lie, in units of children, x first, shape ``(children, d)``.
-        rows: For each child, those of its rows that enter the sum.
-        targets: For each child, the rows of the sum that they are added to.
+        runs: For each child, the runs of rows that enter the sum: first row of the child, first row of the
+            sum, length.
         eliminated: The first rows of the sum, the inner nodes of the new block.
         labels: What the remaining rows stand for.
     """
 
     offsets: IntArray
-    rows: tuple[IntArray, ...]
-    targets: tuple[IntArray, ...]
+    runs: tuple[tuple[tuple[int, int, int], ...], ...]
     eliminated: int
     labels: Labels
 
@@ -124,7 +132,16 @@ class Merge:
         return self.eliminated + len(self.labels)
 
 
-def _merge(offsets: IntArray, children: Sequence[Labels], dropped: Test, inner: Test) -> Merge:
+def _runs(rows: IntArray, targets: IntArray) -> tuple[tuple[int, int, int], ...]:
+    """Cut a map of rows into runs along which both sides count up by one."""
+    breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(targets) != 1)) + 1
+    pieces = zip(np.split(rows, breaks), np.split(targets, breaks), strict=True)
+    return tuple((int(r[0]), int(t[0]), len(r)) for r, t in pieces)
+
+
+def _merge(
+    offsets: IntArray, children: Sequence[Labels], dropped: Test, inner: Test, order: Callable[[Labels], Labels]
+) -> Merge:
     everything = Labels.join(children)
     first: dict[tuple[int, ...], int] = {}
     for row, key in enumerate(everything.keys()):
@@ -132,14 +149,14 @@ def _merge(offsets: IntArray, children: Sequence[Labels], dropped: Test, inner: 
     labels = everything[np.fromiter(first.values(), dtype=np.int64)]
     labels = labels[~dropped(labels) & (labels.kind != IGNORED)]
     is_inner = inner(labels)
-    gone, kept = labels[is_inner].sorted(), labels[~is_inner].sorted()
+    along = int(np.argmax(np.abs(offsets).max(axis=0)))
+    gone, kept = labels[is_inner].sorted(along), order(labels[~is_inner])
     place = {key: row for row, key in enumerate(gone.keys() + kept.keys())}
-    rows, targets = [], []
+    runs = []
     for child in children:
         found = np.array([place.get(key, -1) for key in child.keys()])
-        rows.append(np.flatnonzero(found >= 0))
-        targets.append(found[found >= 0])
-    return Merge(offsets, tuple(rows), tuple(targets), len(gone), kept)
+        runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0]))
+    return Merge(offsets, tuple(runs), len(gone), kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +234,13 @@ def _box_labels(dim: int, width: int) -> Labels:
     boundary = ((nodes == 0) | (nodes == width)).any(axis=1)
     corners = lattice(*(2,) * dim)
     parts = [Labels.of(NODE, nodes[boundary]), Labels.of(HAT, corners), Labels.of(MULTIPLIER, corners)]
-    return Labels.join(parts).sorted()
+    labels = Labels.join(parts)
+    return labels.sorted(dim - 1, _joints(labels, dim - 1, width))
+
+
+def _joints(labels: Labels, axis: int, width: int) -> npt.NDArray[np.bool_]:
+    """Which nodes a merge along an axis makes inner: those on its faces, away from the faces along axes before it."""
+    return labels.nodes & ~_on_faces(labels, (width,) * axis)
 
 
 def _merges_inside(dim: int, leaves: Leaves, ratio: int) -> tuple[Merge, ...]:
@@ -227,12 +250,12 @@ def _merges_inside(dim: int, leaves: Leaves, ratio: int) -> tuple[Merge, ...]:
         zero = np.zeros(dim, dtype=np.int64)
         children = [labels.shifted(offset * width, zero, center=True) for offset in offsets]
         width *= factor
-        extent = (width,) * dim
         merge = _merge(
             offsets,
             children,
             dropped=lambda ls: np.zeros(len(ls), dtype=bool),
-            inner=lambda ls, extent=extent: ls.nodes & ~_on_faces(ls, extent),  # type: ignore[misc]
+            inner=lambda ls, extent=(width,) * dim: ls.nodes & ~_on_faces(ls, extent),  # type: ignore[misc]
+            order=lambda ls, width=width: ls.sorted(dim - 1, _joints(ls, dim - 1, width)),  # type: ignore[misc]
         )
         merges.append(merge)
         labels = merge.labels
@@ -250,7 +273,11 @@ def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int) -> 
         return ls.nodes & ((ls.position[:, axis] == 0) | (ls.position[:, axis] == length))
 
     return _merge(
-        offsets, children, dropped=on_patch_boundary, inner=lambda ls: ls.nodes & ~_on_faces(ls, (ratio,) * axis)
+        offsets,
+        children,
+        dropped=on_patch_boundary,
+        inner=lambda ls: ls.nodes & ~_on_faces(ls, (ratio,) * axis),
+        order=lambda ls: ls.sorted(axis - 1, _joints(ls, axis - 1, ratio)),
     )
 
 

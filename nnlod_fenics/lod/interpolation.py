@@ -19,7 +19,8 @@ Matrix = npt.NDArray[np.float64]
 
 def _tensor(factor: Matrix, dim: int) -> Matrix:
     """The d-fold Kronecker power: rows and columns of the result have x fastest."""
-    return reduce(np.kron, [factor] * dim)
+    result: Matrix = reduce(np.kron, [factor] * dim)
+    return result
 
 
 def element_hats(dim: int, ratio: int) -> Matrix:
@@ -50,4 +51,5 @@ def element_projection(dim: int, ratio: int) -> Matrix:
     for cell in range(ratio):
         mass[cell : cell + 2, cell : cell + 2] += np.array([[2.0, 1.0], [1.0, 2.0]]) / 6
     hats = element_hats(1, ratio)
-    return _tensor(np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass), dim)
+    along_axis: Matrix = np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass)
+    return _tensor(along_axis, dim)

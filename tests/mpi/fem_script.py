@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+import h5py
 import numpy as np
+from dolfinx import has_adios2
 from mpi4py import MPI
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.fem import FineSolver, solve_fine
 from nnlod_fenics.norms import relative_l2
+from nnlod_fenics.output.functions import write_function
 
 comm = MPI.COMM_WORLD
 assert comm.size == int(sys.argv[1])
@@ -56,6 +60,20 @@ with FineSolver(grid) as solver:
         else:
             raise AssertionError("accepted")
     assert solver.solve(A).values().max() > 0
+
+# Files: one result, whatever the number of ranks.
+folder = Path(sys.argv[2])
+solution = solve_fine(grid, A)
+written = [write_function(folder / "u.xdmf", solution.function)]
+if has_adios2:
+    written.append(write_function(folder / "u.bp", solution.function))
+assert all(path.exists() for path in written)
+if comm.rank == 0:
+    assert sorted(path.name for path in folder.iterdir()) == ["u.bp"] * has_adios2 + ["u.h5", "u.xdmf"]
+expected = np.sort(solution.values().ravel())
+if comm.rank == 0:
+    with h5py.File(folder / "u.h5") as file:
+        np.testing.assert_array_equal(np.sort(file["Function/u/0"][:].ravel()), expected)
 
 comm.Barrier()
 if comm.rank == 0:

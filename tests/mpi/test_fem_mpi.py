@@ -13,11 +13,11 @@ pytest.importorskip("dolfinx")
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_parallel_solution_is_the_serial_one(ranks: int) -> None:
+def test_parallel_solution_is_the_serial_one(ranks: int, tmp_path: Path) -> None:
     command = ["mpirun", "-n", str(ranks), "--bind-to", "none", sys.executable]
     script = Path(__file__).with_name("fem_script.py")
     done = subprocess.run(
-        [*command, str(script), str(ranks)],
+        [*command, str(script), str(ranks), str(tmp_path)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -1,0 +1,161 @@
+"""What the figures show: the data handed to Matplotlib, their places, scales and labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from nnlod_fenics import Grid, InputError
+from nnlod_fenics.output import figures
+from nnlod_fenics.output.figures import (
+    plot_coefficient,
+    plot_cross_sections,
+    plot_elements,
+    plot_local_matrix,
+    plot_loss,
+    plot_solutions,
+)
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures, caught before they are written."""
+    caught: list[Figure] = []
+    monkeypatch.setattr(figures, "save", lambda fig, path: caught.append(fig))
+    return caught
+
+
+def polynomial(dim: int, n: int) -> np.ndarray:
+    """u = Σ k x_k at the nodes, indexed [y, x]."""
+    x = np.meshgrid(*(np.linspace(0, 1, n + 1),) * dim, indexing="ij")[::-1]
+    return sum((k + 1.0) * x[k] for k in range(dim))
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_files(tmp_path: Path, suffix: str) -> None:
+    path = plot_coefficient(tmp_path / "new" / f"A.{suffix}", np.exp(RNG.standard_normal((8, 8))), title="contrast")
+    assert path.stat().st_size > 3000
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    if suffix == "png":
+        picture = imread(path)
+        assert min(picture.shape[:2]) > 400
+        assert picture.std() > 0.1
+
+
+def test_coefficient_is_logarithmic_and_upright(shown: list[Figure]) -> None:
+    A = np.exp(RNG.standard_normal((6, 6)))
+    plot_coefficient("A.png", A)
+    image = shown[0].axes[0].images[0]
+    np.testing.assert_array_equal(image.get_array(), A)
+    assert image.origin == "lower"
+    assert tuple(image.get_extent()) == (0, 1, 0, 1)
+    assert type(image.norm).__name__ == "LogNorm"
+    assert (image.norm.vmin, image.norm.vmax) == (A.min(), A.max())
+
+
+def test_coefficient_in_three_dimensions(shown: list[Figure]) -> None:
+    A = np.exp(RNG.standard_normal((4, 4, 4)))
+    plot_coefficient("A.png", A)
+    for ax, name, plane in zip(shown[0].axes, "123", (A[:, :, 2], A[:, 2, :], A[2]), strict=False):
+        assert f"x_{name}$ = 0.5" in ax.get_title() or f"x_{name} = 0.5" in ax.get_title()
+        np.testing.assert_array_equal(ax.images[0].get_array(), plane)
+
+
+def test_coefficient_in_one_dimension_and_constant(shown: list[Figure]) -> None:
+    A = np.exp(RNG.standard_normal(5))
+    plot_coefficient("A.png", A)
+    assert shown[0].axes[0].get_yscale() == "log"
+    np.testing.assert_array_equal(shown[0].axes[0].patches[0].get_data().values, A)
+    plot_coefficient("A.png", np.ones((3, 3)))
+
+
+def test_solutions_share_one_colour_scale(shown: list[Figure]) -> None:
+    fine, coarse = RNG.standard_normal((9, 9)), 3 * RNG.standard_normal((3, 3))
+    plot_solutions("u.png", {"FEM": fine, "PG-LOD": coarse})
+    meshes = [ax.collections[0] for ax in shown[0].axes[:2]]
+    low, high = min(fine.min(), coarse.min()), max(fine.max(), coarse.max())
+    assert {mesh.get_clim() for mesh in meshes} == {(low, high)}
+    assert [ax.get_title() for ax in shown[0].axes[:2]] == ["FEM", "PG-LOD"]
+    np.testing.assert_array_equal(np.ravel(meshes[1].get_array()), coarse.ravel())
+
+
+@pytest.mark.parametrize("n", [4, 5])  # with and without nodes at 0.5
+def test_cross_sections(shown: list[Figure], n: int) -> None:
+    plot_cross_sections("u.png", {"FEM": polynomial(2, 2 * n), "PG-LOD": polynomial(2, n)})
+    left, right = shown[0].axes
+    assert (left.get_title(), left.get_xlabel()) == ("$x_1 = 0.5$", "$x_2$")
+    assert (right.get_title(), right.get_xlabel()) == ("$x_2 = 0.5$", "$x_1$")
+    for ax, value in ((left, lambda t: 0.5 + 2 * t), (right, lambda t: t + 1)):
+        for line, size in zip(ax.lines, (2 * n, n), strict=False):
+            np.testing.assert_allclose(line.get_xdata(), np.linspace(0, 1, size + 1))
+            np.testing.assert_allclose(line.get_ydata(), value(line.get_xdata()))
+
+
+@pytest.mark.parametrize(("dim", "values"), [(1, [lambda t: t]), (3, [lambda t: 2 + 2 * t, lambda t: t + 2.5])])
+def test_cross_sections_in_other_dimensions(shown: list[Figure], dim: int, values) -> None:
+    plot_cross_sections("u.png", {"FEM": polynomial(dim, 4)})
+    assert len(shown[0].axes) == len(values)
+    for ax, value in zip(shown[0].axes, values, strict=True):
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), value(np.linspace(0, 1, 5)))
+
+
+def test_loss_marks_the_best_epoch(shown: list[Figure]) -> None:
+    plot_loss("loss.png", [1.0, 0.5, 0.25, 0.2], [1.1, 0.6, 0.4, 0.45], step_drops=[3])
+    ax = shown[0].axes[0]
+    curves = {line.get_label(): line for line in ax.lines}
+    np.testing.assert_array_equal(curves["training"].get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_array_equal(curves["validation"].get_ydata(), [1.1, 0.6, 0.4, 0.45])
+    best = next(line for name, line in curves.items() if name.startswith("best"))
+    assert (best.get_xdata().tolist(), best.get_ydata().tolist()) == ([3], [0.4])
+    assert ax.get_yscale() == "log"
+    plot_loss("loss.png", [1.0, np.nan], [np.nan, np.nan])
+
+
+def test_local_matrices(shown: list[Figure]) -> None:
+    grid = Grid(2, 4, 8, 1)
+    S = RNG.standard_normal(grid.local_matrix_shape)
+    plot_local_matrix("S.png", grid, {"computed": S, "predicted": 2 * S})
+    for j in range(4):
+        np.testing.assert_array_equal(shown[0].axes[4 + j].images[0].get_array(), 2 * S[:, j].reshape(4, 4))
+    norm = shown[0].axes[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (-2 * abs(S).max(), 2 * abs(S).max())
+    line = Grid(1, 4, 8, 1)
+    plot_local_matrix("S.png", line, {"computed": np.zeros(line.local_matrix_shape)})
+
+
+def test_elements(shown: list[Figure]) -> None:
+    errors = RNG.uniform(0.1, 1, (4, 4))
+    plot_elements("e.png", errors, "error", log=True)
+    image = shown[0].axes[0].images[0]
+    np.testing.assert_array_equal(image.get_array(), errors)
+    assert type(image.norm).__name__ == "LogNorm"
+    assert shown[0].axes[-1].get_ylabel() == "error"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: plot_coefficient(path, np.zeros((3, 3))),
+        lambda path: plot_coefficient(path, np.full((3, 3), np.nan)),
+        lambda path: plot_coefficient(path, np.ones((3, 4))),
+        lambda path: plot_solutions(path, {}),
+        lambda path: plot_solutions(path, {"u": np.ones(3)}),
+        lambda path: plot_cross_sections(path, {"u": np.ones(3), "v": np.ones((3, 3))}),
+        lambda path: plot_loss(path, [1.0], [1.0, 2.0]),
+        lambda path: plot_loss(path, [], []),
+        lambda path: plot_local_matrix(path, Grid(2, 4, 8, 1), {"S": np.ones((3, 3))}),
+        lambda path: plot_local_matrix(path, Grid(2, 4, 8, 1), {}),
+        lambda path: plot_elements(path, np.zeros((3, 3)), "error", log=True),
+        lambda path: plot_elements(path, np.ones(3), "error"),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path: Path, call) -> None:
+    with pytest.raises(InputError):
+        call(tmp_path / "figure.png")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,70 @@
+"""Covariance models, always GSTools objects, in the convention of formula (2.3)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gstools
+
+from nnlod_fenics.errors import InputError
+
+__all__ = ["covariance_model", "matern"]
+
+
+def matern(
+    dim: int, variance: float = 1.0, correlation_length: float = 0.05, smoothness: float = 0.5
+) -> gstools.CovModel:
+    """Whittle–Matérn covariance (2.3): σ² 2^(1−ν)/Γ(ν) (√(2ν) r/ρ)^ν K_ν(√(2ν) r/ρ).
+
+    Args:
+        dim: Space dimension.
+        variance: σ².
+        correlation_length: ρ, in units of the side of D.
+        smoothness: ν.
+
+    Returns:
+        GSTools' Matérn model with ``rescale=√2``: on its own it has √ν in place of √(2ν).
+
+    Raises:
+        InputError: If a parameter is not positive and finite.
+    """
+    return covariance_model("Matern", dim, variance, correlation_length, smoothness)
+
+
+def covariance_model(
+    name: str, dim: int, variance: float = 1.0, correlation_length: float = 0.05, smoothness: float | None = None
+) -> gstools.CovModel:
+    """Any covariance model of GSTools by name.
+
+    Args:
+        name: Class name in GSTools, for example ``"Matern"``, ``"Gaussian"``, ``"Exponential"``, ``"Spherical"``.
+        dim: Space dimension.
+        variance: σ².
+        correlation_length: GSTools' ``len_scale``; for ``"Matern"`` ρ of (2.3).
+        smoothness: ν, for models that have one (``"Matern"``; 0.5 if None).
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If there is no such model or a parameter is not positive and finite.
+    """
+    given = {"variance": variance, "correlation_length": correlation_length}
+    if smoothness is not None:
+        given["smoothness"] = smoothness
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+            raise InputError(f"{key} must be a positive number, got {value!r}.")
+    kind = getattr(gstools, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, gstools.CovModel)) or kind is gstools.CovModel:
+        raise InputError(f"covariance must be the name of a GSTools covariance model such as 'Matern', got {name!r}.")
+    options: dict[str, Any] = {"dim": dim, "var": variance, "len_scale": correlation_length}
+    if name == "Matern":
+        options |= {"nu": smoothness or 0.5, "rescale": math.sqrt(2)}
+    elif smoothness is not None:
+        raise InputError(f"smoothness belongs to the Matern model only, got it for covariance {name!r}.")
+    try:
+        return kind(**options)
+    except ValueError as error:  # GSTools' own bounds, for example 0.2 ≤ ν ≤ 30
+        raise InputError(f"GSTools' {name} model does not take these parameters: {error}.") from error

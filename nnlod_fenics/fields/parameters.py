@@ -1,0 +1,72 @@
+"""Random parameters of a field: a number, an interval, or a finite list."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnlod_fenics.errors import InputError
+
+__all__ = ["Parameter", "parse_parameter"]
+
+_FORMS = "a positive number, {uniform = [a, b]}, {loguniform = [a, b]} or {choice = [a, b, …]}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The law of a positive parameter.
+
+    Attributes:
+        kind: ``"fixed"``, ``"uniform"``, ``"loguniform"`` or ``"choice"``.
+        values: The number, the ends of the interval, or the list.
+    """
+
+    kind: str
+    values: tuple[float, ...]
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """Draw a value."""
+        if self.kind == "fixed":
+            return self.values[0]
+        if self.kind == "choice":
+            return self.values[int(rng.integers(len(self.values)))]
+        low, high = self.values
+        if self.kind == "uniform":
+            return float(rng.uniform(low, high))
+        return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+    def settings(self) -> float | dict[str, list[float]]:
+        """The parameter as it stands in a configuration file."""
+        return self.values[0] if self.kind == "fixed" else {self.kind: list(self.values)}
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def parse_parameter(key: str, given: Any) -> Parameter:
+    """Read the law of a parameter.
+
+    Args:
+        key: Name of the setting.
+        given: A positive number, ``{"uniform": [a, b]}``, ``{"loguniform": [a, b]}`` or ``{"choice": [...]}``.
+
+    Returns:
+        The law.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    if _is_positive(given):
+        return Parameter("fixed", (float(given),))
+    if isinstance(given, dict) and len(given) == 1:
+        ((kind, values),) = given.items()
+        fits = isinstance(values, (list, tuple)) and len(values) > 0 and all(_is_positive(v) for v in values)
+        if fits and kind == "choice":
+            return Parameter(kind, tuple(map(float, values)))
+        if fits and kind in ("uniform", "loguniform") and len(values) == 2 and values[0] < values[1]:
+            return Parameter(kind, tuple(map(float, values)))
+    raise InputError(f"field.{key} must be {_FORMS} with positive values and a < b, got {given!r}.")

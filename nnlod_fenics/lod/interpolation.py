@@ -7,8 +7,6 @@ matrices impose exactly these constraints, one multiplier a node.
 
 from __future__ import annotations
 
-from functools import reduce
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +17,9 @@ Matrix = npt.NDArray[np.float64]
 
 def _tensor(factor: Matrix, dim: int) -> Matrix:
     """The d-fold Kronecker power: rows and columns of the result have x fastest."""
-    result: Matrix = reduce(np.kron, [factor] * dim)
+    result: Matrix = np.ones((1, 1))
+    for _ in range(dim):
+        result = np.asarray(np.kron(factor, result), dtype=np.float64)
     return result
 
 
@@ -51,5 +51,5 @@ def element_projection(dim: int, ratio: int) -> Matrix:
     for cell in range(ratio):
         mass[cell : cell + 2, cell : cell + 2] += np.array([[2.0, 1.0], [1.0, 2.0]]) / 6
     hats = element_hats(1, ratio)
-    along_axis: Matrix = np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass)
+    along_axis = np.asarray(np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass), dtype=np.float64)
     return _tensor(along_axis, dim)

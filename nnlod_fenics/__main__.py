@@ -1,0 +1,5 @@
+"""``python -m nnlod_fenics``: the ``nnlod`` command."""
+
+from nnlod_fenics.cli import main
+
+main()

@@ -1,0 +1,239 @@
+"""The ``nnlod`` command: each subcommand reads its settings and calls one public function."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="nnlod",
+    help="NN-LOD on FEniCSx: compress diffusion problems with rough random coefficients into small coarse matrices.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a setting, e.g. field.variance=1."),
+]
+Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Model = Annotated[Path, typer.Argument(help="Model folder, as written by nnlod train.")]
+
+
+def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows:
+        table.add_row(name, value)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width).print(table)
+
+
+def _settings(config: Path | None, overrides: list[str] | None, scale: str | None = None) -> Any:
+    from nnlod_fenics.config import load_config
+
+    return load_config(config, overrides or [], scale)
+
+
+@app.command()
+def demo(
+    output: Output = Path("results/demo"),
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the main job in small: generate, train, solve a fresh realization by FEM, PG-LOD and NN-LOD.
+
+    Example: nnlod demo -o results/demo
+    """
+    from nnlod_fenics.demo import run, summary
+
+    result = run(output, _settings(None, overrides), overwrite)
+    _print_table(f"NN-LOD demo, report in {output / 'report.md'}", summary(result))
+
+
+@app.command()
+def sample(
+    config: ConfigFile = None,
+    output: Output = Path("fields"),
+    count: Annotated[int, typer.Option(min=1, help="Number of realizations.")] = 1,
+    overrides: Overrides = None,
+) -> None:
+    """Draw random fields: .npy files of log A, a picture and a ParaView file of A for each.
+
+    Example: nnlod sample demos/config/demo.toml --count 3 -s field.variance=1.0 -o fields
+    """
+    import numpy as np
+
+    from nnlod_fenics.output.figures import plot_coefficient
+    from nnlod_fenics.output.files import replacing
+    from nnlod_fenics.output.paraview import write_coefficient
+
+    settings = _settings(config, overrides)
+    grid, law = settings.make_grid(), settings.make_field()
+    for k in range(count):
+        drawn = law.sample(settings.dataset.seed, k)
+        with replacing(output / f"Z{k}.npy") as temporary:
+            np.save(temporary, drawn.Z)
+        plot_coefficient(output / f"A{k}.png", np.exp(drawn.Z))
+        write_coefficient(output / f"A{k}.vtkhdf", grid, np.exp(drawn.Z))
+        typer.echo(f"{output / f'Z{k}.npy'}: contrast {np.exp(np.ptp(drawn.Z)):.3g} {drawn.parameters or ''}")
+
+
+@app.command()
+def generate(
+    config: ConfigFile = None,
+    output: Output = Path("data"),
+    overrides: Overrides = None,
+    scale: Scale = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate a dataset of fields and local matrices; in parallel under mpirun.
+
+    Example: mpirun -n 4 nnlod generate demos/config/demo.toml -o data
+    """
+    from nnlod_fenics.dataset.generate import EXIT_RESUMABLE, Interrupted
+    from nnlod_fenics.dataset.generate import generate as make
+
+    try:
+        make(_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
+    except Interrupted as stopped:
+        if _is_first_rank():
+            typer.echo(str(stopped), err=True)
+        raise typer.Exit(EXIT_RESUMABLE) from None
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")],
+    config: ConfigFile = None,
+    output: Output = Path("model"),
+    overrides: Overrides = None,
+    scale: Scale = None,
+    init_from: Annotated[str | None, typer.Option(help="Model folder to start from (transfer learning).")] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a network on a dataset; keeps the weights of the smallest validation loss.
+
+    Example: nnlod train data demos/config/demo.toml -o model -s training.epochs=40
+    """
+    from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.output.figures import plot_loss
+    from nnlod_fenics.surrogate import train as fit
+    from nnlod_fenics.surrogate.storage import read_json, read_model
+
+    extra = [] if init_from is None else [f'training.init_from="{init_from}"']
+    settings = _settings(config, [*(overrides or []), *extra], scale)
+    training = settings.training.make()
+    fit(Dataset(data), output, settings.network.name, settings.network.options, training, resume, overwrite)
+    history = read_json(output / "loss.json")
+    drops = [epoch + 1 for epoch, _ in training.drops if epoch < len(history)]
+    plot_loss(output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history], drops)
+    rows = [(f"loss (4.1), {name}", f"{value:.3e}") for name, value in read_model(output)["losses"].items()]
+    _print_table(f"trained {output}", rows)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[Path | None, typer.Option("--data", help="Dataset folder, for the test loss.")] = None,
+    output: Output = Path("evaluation"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fresh realization.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Evaluate a model as the paper does: test loss, and a fresh realization by FEM, PG-LOD and NN-LOD.
+
+    Example: nnlod evaluate model --data data -o evaluation
+    """
+    from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.evaluation import evaluate as run
+    from nnlod_fenics.surrogate import NNLOD
+
+    dataset = None if data is None else Dataset(data)
+    result = run(NNLOD.load(model), output, dataset, seed, overwrite)
+    rows = [("test loss (4.1)", f"{result['test loss']:.3e}"), ("contrast", f"{result['contrast']:.1f}")]
+    rows += [(name, f"{value:.3e}") for name, value in result["errors"].items()]
+    _print_table(f"evaluation, figures in {output}", rows)
+
+
+@app.command()
+def solve(
+    method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
+    config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
+    coefficient: Annotated[Path | None, typer.Option(help="Coefficient A: .npy or HDF5 file.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in the HDF5 file.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draw the coefficient with this seed instead.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder, for method nn.")] = None,
+    source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
+    output: Output = Path("solution"),
+    overrides: Overrides = None,
+) -> None:
+    """Solve one problem, with a coefficient from a file or a seed; writes .npy, ParaView files and figures.
+
+    Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -s grid.fine=256 -o solution
+    """
+    from nnlod_fenics.problem import solve_problem
+
+    solution = solve_problem(_settings(config, overrides), output, method, coefficient, dataset, seed, model, source)
+    rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
+    _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
+
+
+@app.command()
+def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or settings file.")]) -> None:
+    """Tell what a dataset, a model or a settings file holds.
+
+    Example: nnlod info data
+    """
+    import json
+
+    from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.dataset.layout import INDEX
+    from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
+
+    if (path / INDEX).exists():
+        data = Dataset(path)
+        content: dict[str, Any] = {"realizations": len(data), "versions": data.versions} | data.config
+    elif (path / DESCRIPTION).exists():
+        content = read_model(path)
+    elif path.is_file():
+        content = _settings(path, None).resolved()
+    else:
+        raise InputError(f"{str(path)!r} is neither a dataset, a model nor a settings file.")
+    typer.echo(json.dumps(content, indent=1))
+
+
+def _is_first_rank() -> bool:
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi is None or mpi.COMM_WORLD.rank == 0
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one sentence and exit code 2."""
+    try:
+        app()
+    except (InputError, MissingDependencyError) as error:
+        if _is_first_rank():
+            print(f"nnlod: {error}", file=sys.stderr)
+        sys.exit(2)
+    except NumericalError as error:
+        print(f"nnlod: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("nnlod: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,147 @@
+"""The main job in small: generate, train, compress a fresh realization, solve it in three ways, report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from nnlod_fenics.config import Config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.evaluation import NAMES, evaluate
+from nnlod_fenics.output import figures
+from nnlod_fenics.surrogate import NNLOD, train
+from nnlod_fenics.surrogate.storage import read_json, write_json
+
+__all__ = ["run"]
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _generate(config_file: Path, folder: Path, ranks: int) -> None:
+    """Run ``nnlod generate`` under mpirun, as a user would on a cluster."""
+    launcher = ["mpirun", "-n", str(ranks), "--bind-to", "none"] if ranks > 1 and shutil.which("mpirun") else []
+    command = [*launcher, sys.executable, "-m", "nnlod_fenics", "generate", str(config_file), "-o", str(folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--resume"], env=environment, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise InputError(f"generating the demo's data failed with exit code {done.returncode}; see the messages above.")
+
+
+def run(output: str | Path = "results/demo", config: Config | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Run the whole pipeline.
+
+    Args:
+        output: Folder for data, model, figures, ParaView files and ``report.md``.
+        config: Settings; the defaults of :class:`nnlod_fenics.config.Config` if None.
+        overwrite: Replace what is there.
+
+    Returns:
+        The figures of the report.
+
+    Raises:
+        InputError: If the folder already holds a run, or a step fails.
+    """
+    folder, config = Path(output), config or Config()
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise InputError(
+                f"output {str(output)!r} is not empty; replace it with --overwrite or choose another with -o."
+            )
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    config_file = _write_config(folder, config)
+    ranks = _available_cores()
+    _generate(config_file, folder / "data", ranks)
+    seconds["generate"] = time.perf_counter() - start
+    start = time.perf_counter()
+    dataset = Dataset(folder / "data")
+    train(dataset, folder / "model", config.network.name, config.network.options, config.training.make())
+    seconds["train"] = time.perf_counter() - start
+    start = time.perf_counter()
+    model = NNLOD.load(folder / "model")
+    result = evaluate(model, folder, dataset, seed=config.dataset.seed)
+    seconds["evaluate"] = time.perf_counter() - start
+    history = read_json(folder / "model" / "loss.json")
+    drops = [epoch + 1 for epoch, _ in config.training.make().drops if epoch < len(history)]
+    losses = {name: [entry[name] for entry in history] for name in ("train", "validation")}
+    figures.plot_loss(folder / "loss.png", losses["train"], losses["validation"], drops)
+    result["steps"] = seconds
+    result["ranks"] = ranks
+    result["realizations"] = len(dataset)
+    result["losses"] = model.description["losses"]
+    write_json(folder / "evaluation.json", result)
+    report = _report(result)
+    (folder / "report.md").write_text(report, encoding="utf-8")
+    return result
+
+
+def _write_config(folder: Path, config: Config) -> Path:
+    """The resolved settings as a TOML file beside the results."""
+    lines = []
+    for section, table in config.resolved().items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
+        lines.append("")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return repr(value)
+
+
+def summary(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The rows of the closing table."""
+    rows = [
+        ("realizations", str(result["realizations"])),
+        ("loss (4.1): training, validation, test", ", ".join(f"{v:.2e}" for v in result["losses"].values())),
+        ("contrast of the fresh realization", f"{result['contrast']:.0f}"),
+    ]
+    rows += [(name, f"{value:.2e}") for name, value in result["errors"].items()]
+    rows += [(f"seconds: {name}", f"{value:.1f}") for name, value in result["steps"].items()]
+    for method, steps in result["seconds"].items():
+        detail = ", ".join(f"{step} {value:.3f}" for step, value in steps.items())
+        rows.append((f"seconds: {NAMES[method]}", f"{sum(steps.values()):.3f} ({detail})"))
+    return rows
+
+
+def _report(result: dict[str, Any]) -> str:
+    grid = result["grid"]
+    table = "\n".join(f"| {name.replace('|', '‖')} | {value} |" for name, value in summary(result))
+    return f"""# NN-LOD demo
+
+H = 1/{grid["coarse"]}, h = 1/{grid["fine"]}, ε = 1/{grid["coefficient"]}, ℓ = {grid["ell"]}, d = {grid["dim"]};
+field: {result["field"]}; data generated on {result["ranks"]} MPI ranks.
+
+| | |
+|---|---|
+{table}
+
+![coefficient](coefficient.png)
+![solutions](solutions.png)
+![cross-sections](cross_sections.png)
+![loss](loss.png)
+![local matrix](local_matrix.png)
+
+`paraview/` holds the coefficient, the fine and the coarse solutions for ParaView (5.12 or newer: File > Open).
+"""

@@ -1,0 +1,113 @@
+"""Evaluation of a model as the paper reports it: on the test set, and on one fresh realization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnlod_fenics.coefficient import contrast
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields import FieldSample, make_field
+from nnlod_fenics.norms import prolong, relative_l2
+from nnlod_fenics.output import figures, paraview
+from nnlod_fenics.solve import METHODS, Solution, solve
+from nnlod_fenics.surrogate import NNLOD, evaluate_loss
+from nnlod_fenics.surrogate.storage import write_json
+
+__all__ = ["FRESH_STAGE", "NAMES", "evaluate", "fresh_realization"]
+
+FRESH_STAGE = 1  # of the random streams: realizations that no dataset holds
+
+NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}
+
+
+def fresh_realization(model: NNLOD, seed: int, index: int = 0) -> FieldSample:
+    """A realization of the law that the model was trained on, in none of its datasets."""
+    grid = model.grid
+    law = make_field(model.description["training_set"]["field"], grid.dim, grid.coefficient)
+    return law.sample(seed, index, stage=FRESH_STAGE)
+
+
+def _compare(model: NNLOD, solutions: dict[str, Solution]) -> dict[str, Any]:
+    """Errors of the three solutions against each other."""
+    grid = model.grid
+    u = {name: solution.u for name, solution in solutions.items()}
+    fine = {name: u[name] if name == "fem" else prolong(grid, u[name]) for name in u}
+    K, predicted = solutions["lod"].K, solutions["nn"].K
+    S, S_predicted = solutions["lod"].S, solutions["nn"].S
+    assert K is not None and predicted is not None and S is not None and S_predicted is not None
+    spectral = float(np.linalg.norm(K - predicted, 2))
+    difference = np.linalg.norm(S - S_predicted, axis=(1, 2)) / np.linalg.norm(S, axis=(1, 2))
+    return {
+        "relative L2 error, NN-LOD against PG-LOD": relative_l2(u["nn"], u["lod"]),
+        "relative L2 error, PG-LOD against FEM": relative_l2(fine["lod"], fine["fem"]),
+        "relative L2 error, NN-LOD against FEM": relative_l2(fine["nn"], fine["fem"]),
+        "spectral error |S - S_NN|": spectral,
+        "relative spectral error |S - S_NN| / |S|": spectral / float(np.linalg.norm(K, 2)),
+        "mean relative error of a local matrix": float(difference.mean()),
+        "largest relative error of a local matrix": float(difference.max()),
+        "amplitude error, mean of u_NN - u_LOD over mean of u_LOD": float((u["nn"] - u["lod"]).sum() / u["lod"].sum()),
+    }
+
+
+def _draw(folder: Path, model: NNLOD, Z: Any, solutions: dict[str, Solution]) -> None:
+    grid = model.grid
+    named = {NAMES[name]: solution.u for name, solution in solutions.items()}
+    figures.plot_coefficient(folder / "coefficient.png", np.exp(Z))
+    figures.plot_cross_sections(folder / "cross_sections.png", named)
+    if grid.dim > 1:
+        figures.plot_solutions(folder / "solutions.png", named)
+    S, predicted = solutions["lod"].S, solutions["nn"].S
+    assert S is not None and predicted is not None
+    middle = int(np.ravel_multi_index((grid.coarse // 2,) * grid.dim, (grid.coarse,) * grid.dim))
+    matrices = {"PG-LOD": S[middle], "NN-LOD": predicted[middle], "difference": predicted[middle] - S[middle]}
+    figures.plot_local_matrix(folder / "local_matrix.png", grid, matrices)
+    plain = {"u_fem": solutions["fem"].u, "u_lod": solutions["lod"].u, "u_nn": solutions["nn"].u}
+    paraview.write_results(folder / "paraview", grid, np.exp(Z), plain)
+
+
+def evaluate(
+    model: NNLOD, output: str | Path, dataset: Dataset | None = None, seed: int = 0, overwrite: bool = False
+) -> dict[str, Any]:
+    """Evaluate a model: test loss, and one fresh realization solved by FEM, PG-LOD and NN-LOD.
+
+    Args:
+        model: The surrogate.
+        output: Folder for ``evaluation.json``, figures and ParaView files.
+        dataset: For the test loss; the one that the model file states is reported if None.
+        seed: Seed of the fresh realization.
+        overwrite: Replace what is there.
+
+    Returns:
+        What ``evaluation.json`` holds.
+
+    Raises:
+        InputError: If the dataset is of another grid or the folder already holds an evaluation.
+    """
+    folder = Path(output)
+    if (folder / "evaluation.json").exists() and not overwrite:
+        raise InputError(f"output {str(output)!r} already holds an evaluation; replace it with --overwrite.")
+    if dataset is not None and dataset.grid != model.grid:
+        raise InputError(f"dataset is of grid {dataset.grid.as_dict()}, the model of {model.grid.as_dict()}.")
+    test_loss = model.test_loss
+    if dataset is not None:
+        test_loss = evaluate_loss(model.network, Patches.of(dataset, dataset.split().test))
+    Z = fresh_realization(model, seed).Z
+    solutions = {method: solve(model.grid, Z, method, model=model) for method in METHODS}
+    result: dict[str, Any] = {
+        "grid": model.grid.as_dict(),
+        "field": model.description["training_set"]["field"],
+        "seed": seed,
+        "test loss": test_loss,
+        "contrast": contrast(np.exp(Z)),
+        "distance from the training range": model.out_of_range(Z),
+        "errors": _compare(model, solutions),
+        "seconds": {name: solution.seconds for name, solution in solutions.items()},
+    }
+    _draw(folder, model, Z, solutions)
+    write_json(folder / "evaluation.json", result)
+    return result

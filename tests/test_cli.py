@@ -1,0 +1,125 @@
+"""The command line, end to end on a small grid: every subcommand, every file kind, mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nnlod_fenics import NNLOD
+from nnlod_fenics.norms import relative_l2
+
+GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
+QUICK = [*GRID, "-s", "dataset.realizations=10", "-s", "training.epochs=2", "-s", "network.options={widths=[20]}"]
+COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info"]
+
+
+def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "nnlod_fenics", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=300)
+
+
+def fails(done: subprocess.CompletedProcess, message: str) -> None:
+    assert done.returncode == 2, done
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.strip().count("\n") == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with a dataset and a model, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("work")
+    for step in (["generate", "-o", "data", *QUICK], ["train", "data", "-o", "model", *QUICK]):
+        done = nnlod(*step, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command):
+    done = nnlod(command, "--help")
+    assert done.returncode == 0 and f"nnlod {command}" in done.stdout and "Example:" in done.stdout
+
+
+def test_demo_at_its_smallest_size(tmp_path):
+    done = nnlod("demo", "-o", "a folder/demo", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "a folder" / "demo"
+    result = json.loads((folder / "evaluation.json").read_text())
+    assert 0 < result["errors"]["relative L2 error, PG-LOD against FEM"] < 0.5
+    report = (folder / "report.md").read_text()
+    for name in ("coefficient.png", "solutions.png", "cross_sections.png", "loss.png", "local_matrix.png"):
+        assert (folder / name).stat().st_size > 1000 and f"({name})" in report
+    assert {p.name for p in (folder / "paraview").iterdir()} == {
+        "coefficient.vtkhdf",
+        "fine_solution.vtkhdf",
+        "coarse_solution.vtkhdf",
+    }
+    fails(nnlod("demo", "-o", folder, *QUICK), "is not empty")
+    assert nnlod("demo", "-o", folder, "--overwrite", *QUICK).returncode == 0
+
+
+def test_evaluate_and_info(work, tmp_path):
+    done = nnlod("evaluate", work / "model", "--data", work / "data", "-o", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert result["test loss"] == pytest.approx(NNLOD.load(work / "model").test_loss, rel=1e-5)
+    fails(nnlod("evaluate", work / "model", "-o", tmp_path / "e"), "already holds an evaluation")
+    for name, key in (("data", "realizations"), ("model", "losses")):
+        assert key in json.loads(nnlod("info", work / name).stdout)
+    fails(nnlod("info", tmp_path / "nothing"), "is neither a dataset, a model nor a settings file")
+
+
+def test_sample(tmp_path):
+    done = nnlod("sample", "--count", "2", "-o", "f", *GRID, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "f" / "Z1.npy").shape == (8, 8)
+
+
+def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
+    A = np.exp(np.random.default_rng(0).standard_normal((8, 8)))
+    np.save(tmp_path / "A.npy", A)
+    with h5py.File(tmp_path / "A.h5", "w") as file:
+        file["group/A"] = A
+        file["B"] = A
+        file["C"] = A
+    runs = {
+        "fem": ["--method", "fem", "--coefficient", "A.npy", *GRID],
+        "lod": ["--method", "lod", "--coefficient", "A.h5", "--dataset", "group/A", *GRID],
+        "nn": ["--method", "nn", "--coefficient", "A.npy", "--model", work / "model"],
+        "seed": ["--method", "lod", "--seed", "3", "--source", "2", *GRID],
+    }
+    for name, arguments in runs.items():
+        done = nnlod("solve", "-o", name, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    fem, lod = np.load(tmp_path / "fem" / "u_fem.npy"), np.load(tmp_path / "lod" / "u_lod.npy")
+    assert fem.shape == (17, 17) and lod.shape == (5, 5)
+    assert relative_l2(fem[::4, ::4], lod) < 0.2
+    assert np.load(tmp_path / "nn" / "u_nn.npy").shape == (5, 5)
+    fails(nnlod("solve", "--coefficient", "A.h5", *GRID, cwd=tmp_path), "dataset must be one of")
+    fails(nnlod("solve", "--coefficient", "A.npy", "--seed", "1", *GRID, cwd=tmp_path), "exclude each other")
+    fails(nnlod("solve", "--coefficient", "A.npy", cwd=tmp_path), "A must have shape (64, 64)")
+    fails(nnlod("solve", "--coefficient", "none.npy", cwd=tmp_path), "does not exist")
+    fails(nnlod("solve", "--method", "nn", *GRID, cwd=tmp_path), "needs a model")
+    fails(nnlod("solve", "--method", "magic", *GRID, cwd=tmp_path), "method must be one of")
+    np.save(tmp_path / "bad.npy", -A)
+    fails(nnlod("solve", "--coefficient", "bad.npy", *GRID, cwd=tmp_path), "A must be positive")
+    (tmp_path / "text.npy").write_text("no array")
+    fails(nnlod("solve", "--coefficient", "text.npy", *GRID, cwd=tmp_path), "no array of numbers")
+    assert not list(tmp_path.glob("solution*"))
+
+
+def test_mistakes(work, tmp_path):
+    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.coarse=5"), "coarse must divide")
+    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse in the settings is no setting")
+    fails(nnlod("generate", "-o", work / "data", *QUICK), "already holds a dataset")
+    fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds files")
+    fails(nnlod("train", tmp_path / "none", "-o", tmp_path / "m"), "does not exist")
+    fails(nnlod("evaluate", tmp_path / "none"), "does not exist")
+    assert not list(tmp_path.iterdir())

@@ -212,6 +212,8 @@ def generate(
             header = _prepare(config, folder, resume, overwrite)
         except InputError as error:
             problem = error
+            if handle >= 0:
+                os.close(handle)
     problem, header = comm.bcast((problem, header))
     if problem is not None or header is None:
         raise problem or InputError("output could not be prepared.")

@@ -1,0 +1,66 @@
+# # From a dataset to NN-LOD
+#
+# This demo illustrates how to
+#
+# - generate a dataset of fields and local matrices (run it under `mpirun` to do so in parallel),
+# - train a network on it,
+# - replace the corrector problems of a new realization by one forward pass.
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics.config import load_config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.generate import generate
+from nnlod_fenics.norms import relative_l2
+from nnlod_fenics.surrogate import train
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--realizations", type=int, default=60)
+parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--output", type=Path, default=Path("out_train_surrogate"))
+arguments = parser.parse_args()
+
+# ## Settings
+#
+# The same keys as in a TOML file; all others have the demo's defaults.
+
+config = load_config(
+    None,
+    [
+        "grid.coarse=8",
+        "grid.fine=64",
+        "grid.coefficient=32",
+        "field.variance=0.5",
+        "field.correlation_length=0.1",
+        f"dataset.realizations={arguments.realizations}",
+        f"training.epochs={arguments.epochs}",
+        "training.batch_size=200",
+        "training.drops=[[15, 1e-4]]",
+    ],
+)
+
+# ## Data
+#
+# Each rank takes blocks of realizations until there are none left.
+
+generate(config, arguments.output / "data", overwrite=True)
+MPI.COMM_WORLD.Barrier()
+
+# ## Training and use, on the first rank
+
+if MPI.COMM_WORLD.rank == 0:
+    dataset = Dataset(arguments.output / "data")
+    train(dataset, arguments.output / "model", "paper", settings=config.training.make(), overwrite=True)
+    model = NNLOD.load(arguments.output / "model")
+    print(f"test loss (4.1): {model.test_loss:.2e}")
+
+    # A fresh realization, from another stage of the random streams than the dataset.
+    Z = config.make_field().sample(seed=0, index=0, stage=1).Z
+    grid = model.grid
+    u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(Z), u_lod):.2e}")

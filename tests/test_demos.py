@@ -1,0 +1,43 @@
+"""Every demo runs, at its smallest size, in serial and, where it is meant for it, under mpirun."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMOS = Path(__file__).parents[1] / "demos"
+SMALLEST = {
+    "compress_field.py": ["--coarse", "8", "--fine", "32"],
+    "train_surrogate.py": ["--realizations", "10", "--epochs", "2"],
+    "own_coefficient.py": ["--dim", "2", "--coarse", "4"],
+}
+
+
+def run(folder: Path, name: str, *launcher: str) -> str:
+    command = [*launcher, sys.executable, str(DEMOS / name), *SMALLEST[name]]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_none_is_forgotten():
+    assert {path.name for path in DEMOS.glob("*.py")} == set(SMALLEST)
+
+
+@pytest.mark.parametrize("name", sorted(SMALLEST))
+def test_demo(name, tmp_path):
+    output = run(tmp_path, name)
+    error = re.search(r"relative L2 error .*?([0-9.e+-]+)$", output, re.MULTILINE)
+    assert error is not None and 0 < float(error[1]) < 0.6, output
+    assert list(tmp_path.iterdir()) == [tmp_path / f"out_{name.removesuffix('.py')}"]
+
+
+def test_demo_under_mpirun(tmp_path):
+    output = run(tmp_path, "train_surrogate.py", "mpirun", "-n", "2", "--bind-to", "none")
+    assert output.count("relative L2 error") == 1

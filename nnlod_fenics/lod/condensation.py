@@ -33,33 +33,59 @@ __all__ = ["Condensation", "default_chunk"]
 IntArray = npt.NDArray[np.int64]
 
 
+_BASE = 16  # size of a pivot block that LAPACK factorises; larger ones are halved, so that products dominate
+
+
 def _fill_empty_pivots(block: Tensor) -> None:
     diagonal = torch.diagonal(block, dim1=-2, dim2=-1)
     diagonal += (diagonal == 0).to(block.dtype)
 
 
-def _gram(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """Batched xᵀ y (xᵀ x if y is None).
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    """Batched matrix product.
 
     On a CPU NumPy calls BLAS once a matrix without PyTorch's overhead, and for xᵀ x takes the symmetric
     rank-k update, half the operations.
     """
     if x.is_cuda:
-        return x.mT @ (x if y is None else y)
-    left = x.numpy()
-    return torch.from_numpy(np.matmul(left.swapaxes(-1, -2), left if y is None else y.numpy()))
+        return x @ y
+    return torch.from_numpy(np.matmul(x.numpy(), y.numpy()))
+
+
+def _square(x: Tensor) -> Tensor:
+    """Batched xᵀ x."""
+    return _product(x.mT, x)
+
+
+def _inverse_factor(pivot: Tensor) -> Tensor:
+    """L⁻¹ for the Cholesky factors L of symmetric positive definite matrices, by halving.
+
+    Matrix products run many times faster than triangular solves of this size, on CPUs and GPUs. Where a
+    matrix is not positive definite the result is NaN, which spreads to the patches that need it.
+    """
+    n = pivot.shape[-1]
+    if n <= _BASE:
+        factor, info = torch.linalg.cholesky_ex(pivot)
+        if bool((info != 0).any()):
+            factor[info != 0] = torch.nan
+        identity = torch.eye(n, dtype=pivot.dtype, device=pivot.device).expand_as(factor)
+        return torch.linalg.solve_triangular(factor, identity, upper=False)
+    half = n // 2
+    first = _inverse_factor(pivot[:, :half, :half])
+    coupling = _product(first, pivot[:, :half, half:])
+    second = _inverse_factor(pivot[:, half:, half:] - _square(coupling))
+    result = torch.zeros_like(pivot, memory_format=torch.contiguous_format)
+    result[:, :half, :half] = first
+    result[:, half:, half:] = second
+    result[:, half:, :half] = -_product(_product(second, coupling.mT), first)
+    return result
 
 
 def _half_solve(pivot: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factors L of the pivot blocks and L⁻¹ right; modifies the pivots.
-
-    Where a pivot is not positive definite the factor is NaN, which spreads to the patches that need it.
-    """
+    """L⁻¹ and L⁻¹ right for the Cholesky factors L of the pivot blocks; fills empty pivots with ones."""
     _fill_empty_pivots(pivot)
-    factor, info = torch.linalg.cholesky_ex(pivot)
-    if bool((info != 0).any()):
-        factor[info != 0] = torch.nan
-    return factor, torch.linalg.solve_triangular(factor, right, upper=False)
+    inverse = _inverse_factor(pivot)
+    return inverse, _product(inverse, right)
 
 
 def _eliminate(matrix: Tensor, count: int) -> Tensor:
@@ -67,7 +93,7 @@ def _eliminate(matrix: Tensor, count: int) -> Tensor:
     if count == 0:
         return matrix
     coupling = _half_solve(matrix[:, :count, :count], matrix[:, :count, count:])[1]
-    return matrix[:, count:, count:] - _gram(coupling)
+    return matrix[:, count:, count:] - _square(coupling)
 
 
 def _sum_of(children: list[Tensor], merge: Merge) -> Tensor:
@@ -275,17 +301,22 @@ class Condensation:
         total[:, size:, size:] = center[:, -sources:, -sources:]
         if ell == 0:  # both faces lie on the patch boundary
             return total
-        pivot = center[:, : 2 * face, : 2 * face].clone()
-        coupling = center.new_zeros((len(center), 2 * face, size + sources))
-        coupling[:, :, own] = center[:, : 2 * face, 2 * face : -sources]
-        coupling[:, :, size:] = center[:, : 2 * face, -sources:]
-        for low in (True, False):
-            diagonal, carried = self._sweep(strips, total, low)
-            rows = slice(0, face) if low else slice(face, 2 * face)
-            active = slice(0, carried.shape[2]) if low else slice(size - carried.shape[2], size)
-            pivot[:, rows, rows] += diagonal
-            coupling[:, rows, active] += carried
-        total -= _gram(_half_solve(pivot, coupling)[1])
+        sides = [self._sweep(strips, total, low) for low in (True, False)]
+        width = size + sources
+        pivot = center[:, :face, :face] + sides[0][0]
+        right = center.new_zeros((len(center), face, face + width))
+        right[:, :, :face] = center[:, :face, face : 2 * face]
+        right[:, :, face:][:, :, own] = center[:, :face, 2 * face : -sources]
+        right[:, :, face + size :] = center[:, :face, -sources:]
+        right[:, :, face : face + sides[0][1].shape[2]] += sides[0][1]
+        product = _square(_half_solve(pivot, right)[1])
+        pivot = center[:, face : 2 * face, face : 2 * face] + sides[1][0] - product[:, :face, :face]
+        right = -product[:, :face, face:]
+        right[:, :, own] += center[:, face : 2 * face, 2 * face : -sources]
+        right[:, :, size:] += center[:, face : 2 * face, -sources:]
+        right[:, :, size - sides[1][1].shape[2] : size] += sides[1][1]
+        total -= product[:, face:, face:]
+        total -= _square(_half_solve(pivot, right)[1])
         return total
 
     def _sweep(self, strips: list[Tensor], total: Tensor, low: bool) -> tuple[Tensor, Tensor]:
@@ -310,7 +341,7 @@ class Condensation:
             right[:, :, :face] = strip[:, outer, inner]
             right[:, :, face:][:, :, old] = carried
             right[:, :, face:][:, :, new] += strip[:, outer, own]
-            product = _gram(_half_solve(diagonal + strip[:, outer, outer], right)[1])
+            product = _square(_half_solve(diagonal + strip[:, outer, outer], right)[1])
             diagonal = strip[:, inner, inner] - product[:, :face, :face]
             carried = -product[:, :face, face:]
             carried[:, :, new] += strip[:, inner, own]
@@ -332,8 +363,8 @@ class Condensation:
         multiplier, sources = hat + half, slice(-(2**grid.dim), None)
         gram = -carried[:, multiplier][:, :, multiplier]
         right = carried[:, multiplier]
-        factor, solved = _half_solve(gram, right[:, :, sources])
-        solved = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
+        inverse, solved = _half_solve(gram, right[:, :, sources])
+        solved = inverse.mT @ solved
         result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved
         self._check(result, positions)
         return result

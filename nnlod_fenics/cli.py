@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]

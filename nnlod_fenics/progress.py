@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-__all__ = ["Progress", "show_progress"]
+__all__ = ["Progress", "show_progress", "tell"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -18,6 +18,11 @@ class Progress(Protocol):
 
     def __call__(self, done: int, note: str = "") -> None:
         """Report how many steps are done, and what is worth knowing (a loss, a width)."""
+
+
+def tell(message: str) -> None:
+    """Say something that a user should know, on stderr."""
+    print(f"nnlod: {message}", file=sys.stderr, flush=True)
 
 
 def _quiet(done: int, note: str = "") -> None:

@@ -6,15 +6,24 @@ A dataset is a folder::
     blocks/000000.h5    some consecutive realizations, the unit of work and of loss
     blocks/000001.h5    …
 
-with the datasets ``Z`` (log A on T_ε, ``(n, 1/ε, …)``), ``S`` (local matrices, ``(n, elements, rows,
-columns)``), ``checksum`` (CRC-32 of the bytes of Z, then S), ``done`` (1 where computed) and ``parameters``.
-The virtual datasets are made before the first realization: what is not there yet reads as NaN, and as 0 in
-``done``.
+with the datasets
 
-Why not one file written in parallel (mpio), or one file a writer: a process killed while it has a file open
-for writing can leave that file unreadable, and with it all that was in it. A block is written under a
-temporary name and renamed, so that a killed job leaves whole blocks and nothing else. No rank waits for
-another, and files of tens of megabytes suit parallel file systems.
+* ``Z``: log A on T_ε, ``(n, 1/ε, …)``; a patch of an element is cut from it when read;
+* ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``;
+* ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none;
+* ``origin``: seed and number that the realization was drawn with;
+* ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
+
+Z and S are chunked by realization. The virtual datasets are made before the first realization: what is not
+there yet reads as NaN, and as 0 in ``done``.
+
+Why not one file written by all ranks (``mpio``)? Measured by ``tests/benchmarks/bench_dataset.py``, two ranks
+writing blocks of 7 MB to a local disk: mpio 0.9 to 1.2 GB/s, files of their own 1.0 to 1.5 GB/s, each less
+than 1 % of the time of computing them, so throughput does not decide. What a kill leaves behind does: of a
+file that was open for parallel writing HDF5 refused to open the rest in every try, and with it all finished
+realizations were lost; the same holds for one file a writer. A block is written under a temporary name,
+synchronised and renamed, so that a killed job leaves whole blocks and nothing else. No rank waits for
+another, no collective call can hang, and any h5py will do.
 """
 
 from __future__ import annotations
@@ -35,7 +44,19 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.files import replacing
 
-__all__ = ["INDEX", "LAYOUT_VERSION", "Block", "Header", "block_path", "create_index", "read_header", "write_block"]
+__all__ = [
+    "INDEX",
+    "LAYOUT_VERSION",
+    "PARAMETERS",
+    "Block",
+    "Header",
+    "block_path",
+    "checksum",
+    "create_index",
+    "read_header",
+    "software_versions",
+    "write_block",
+]
 
 LAYOUT_VERSION = 1
 INDEX = "dataset.h5"
@@ -55,6 +76,7 @@ class Header:
         realizations: Number of realizations.
         block: Realizations of a block.
         versions: Versions of the software.
+        made_by: ``"generate"``, ``"merge"`` or ``"split"``.
     """
 
     grid: Grid
@@ -62,6 +84,7 @@ class Header:
     realizations: int
     block: int
     versions: dict[str, str]
+    made_by: str = "generate"
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -77,13 +100,14 @@ class Header:
         """Realizations of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.realizations))
 
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]:
-        """Shape of one realization, type and fill value of each dataset."""
+    def columns(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]:
+        """Shape of one realization, type, and fill value of each HDF5 dataset."""
         matrices = (self.grid.num_elements, *self.grid.local_matrix_shape)
         return {
             "Z": (self.grid.coefficient_shape, self.dtype, np.nan),
             "S": (matrices, self.dtype, np.nan),
             "parameters": ((len(PARAMETERS),), np.dtype(np.float64), np.nan),
+            "origin": ((2,), np.dtype(np.int64), -1),
             "checksum": ((), np.dtype(np.uint32), 0),
             "done": ((), np.dtype(np.uint8), 0),
         }
@@ -96,12 +120,14 @@ class Block:
     Attributes:
         Z: Shape ``(k, 1/ε, …)``.
         S: Shape ``(k, elements, rows, columns)``.
-        parameters: Of the fields, NaN where a law has none; shape ``(k, 3)``.
+        parameters: Of the fields, in the order of ``PARAMETERS``, NaN where a law has none; shape ``(k, 3)``.
+        origin: Seed and number of each realization, shape ``(k, 2)``.
     """
 
     Z: Array
     S: Array
     parameters: Array
+    origin: Array
 
 
 def software_versions() -> dict[str, str]:
@@ -126,23 +152,58 @@ def block_path(folder: Path, block: int) -> Path:
     return folder / "blocks" / f"{block:06d}.h5"
 
 
+def _write_durably(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, even after a power cut."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _image(fill: Any) -> bytes:
+    """The bytes of an HDF5 file.
+
+    It is made in memory, so that a full disk is a plain OSError on writing and not a broken state of the HDF5
+    library, and with the library's default format, which has no time stamps: equal content is equal bytes.
+    """
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
 def create_index(folder: Path, header: Header) -> None:
     """Write ``dataset.h5``: virtual datasets over all blocks that will be, and the attributes."""
-    with replacing(folder / INDEX) as temporary, h5py.File(temporary, "w", libver="latest") as file:
-        for name, (shape, dtype, fill) in header.shapes().items():
-            layout = h5py.VirtualLayout((header.realizations, *shape), dtype)
-            for block in range(header.num_blocks):
-                members = header.members(block)
-                source = h5py.VirtualSource(
-                    os.path.relpath(block_path(folder, block), folder), name, (len(members), *shape), dtype
-                )
-                layout[members.start : members.stop] = source
-            file.create_virtual_dataset(name, layout, fillvalue=fill)
+
+    def fill(file: h5py.File) -> None:
+        for name in header.columns():
+            _create_virtual(file, folder, header, name)
         file["parameters"].attrs["names"] = list(PARAMETERS)
         file.attrs["layout_version"] = LAYOUT_VERSION
         file.attrs["config"] = json.dumps(header.config)
         file.attrs["seed"] = header.config["dataset"]["seed"]
+        file.attrs["block"] = header.block
+        file.attrs["made_by"] = header.made_by
         file.attrs["versions"] = json.dumps(header.versions)
+
+    _write_durably(folder / INDEX, _image(fill))
+
+
+def _create_virtual(file: h5py.File, folder: Path, header: Header, name: str) -> None:
+    """One virtual dataset; by h5py's low-level interface, whose time stamps can be turned off."""
+    shape, dtype, fill = header.columns()[name]
+    whole = h5py.h5s.create_simple((header.realizations, *shape))
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_fill_value(np.array(fill, dtype=dtype))
+    for block in range(header.num_blocks):
+        members = header.members(block)
+        count = (len(members), *shape)
+        whole.select_hyperslab((members.start,) + (0,) * len(shape), count)
+        source = os.path.relpath(block_path(folder, block), folder)
+        properties.set_virtual(whole, os.fsencode(source), name.encode(), h5py.h5s.create_simple(count))
+    whole.select_all()
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), whole, properties)
 
 
 def read_header(folder: Path) -> Header:
@@ -159,35 +220,40 @@ def read_header(folder: Path) -> Header:
             attributes = dict(file.attrs)
             realizations = len(file["Z"])
         layout = int(attributes["layout_version"])
-    except (OSError, KeyError) as error:
+        if layout > LAYOUT_VERSION:
+            raise InputError(
+                f"dataset {str(folder)!r} has layout version {layout}, this nnlod-fenics reads up to "
+                f"{LAYOUT_VERSION}; install a newer one."
+            )
+        config = json.loads(attributes["config"])
+        versions, made_by = json.loads(attributes["versions"]), str(attributes["made_by"])
+        header = Header(Grid(**config["grid"]), config, realizations, int(attributes["block"]), versions, made_by)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
         raise InputError(
             f"dataset {str(folder)!r} cannot be read: {INDEX} is damaged or truncated ({error})."
         ) from None
-    if layout > LAYOUT_VERSION:
-        raise InputError(
-            f"dataset {str(folder)!r} has layout version {layout}, this nnlod-fenics reads up to {LAYOUT_VERSION}; "
-            f"install a newer one."
-        )
-    config = json.loads(attributes["config"])
-    return Header(
-        Grid(**config["grid"]), config, realizations, config["dataset"]["block"], json.loads(attributes["versions"])
-    )
+    return header
 
 
 def write_block(folder: Path, header: Header, block: int, content: Block) -> None:
-    """Write a block under a temporary name and rename it."""
-    members = header.members(block)
+    """Write a block under a temporary name and rename it.
+
+    Raises:
+        OSError: If the disk is full or broken.
+    """
     Z, S = content.Z.astype(header.dtype, copy=False), content.S.astype(header.dtype, copy=False)
     columns: dict[str, Array] = {
         "Z": Z,
         "S": S,
         "parameters": content.parameters,
+        "origin": content.origin,
         "checksum": np.array([checksum(z, s) for z, s in zip(Z, S, strict=True)], dtype=np.uint32),
-        "done": np.ones(len(members), dtype=np.uint8),
+        "done": np.ones(len(Z), dtype=np.uint8),
     }
-    with replacing(block_path(folder, block)) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+
+    def fill(file: h5py.File) -> None:
         for name, values in columns.items():
-            chunks = (1, *values.shape[1:]) if values.ndim > 1 else None
-            file.create_dataset(name, data=values, chunks=chunks)
-        file.attrs["first"] = members.start
-        file.flush()
+            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]) if values.ndim > 1 else None)
+        file.attrs["first"] = header.members(block).start
+
+    _write_durably(block_path(folder, block), _image(fill))

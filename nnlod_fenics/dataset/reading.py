@@ -50,7 +50,7 @@ class Dataset:
         path = block_path(self.path, block)
         try:
             with h5py.File(path, "r") as file:
-                whole = all(len(file[name]) == len(self._header.members(block)) for name in self._header.shapes())
+                whole = all(len(file[name]) == len(self._header.members(block)) for name in self._header.columns())
         except FileNotFoundError:
             raise InputError(
                 f"dataset {str(self.path)!r} is not finished: realization {self._header.members(block)[0]} is missing; "

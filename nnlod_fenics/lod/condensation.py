@@ -17,6 +17,7 @@ zero: all patches have one shape. A pivot that nothing contributes to is set to 
 from __future__ import annotations
 
 import os
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -81,19 +82,23 @@ def _inverse_factor(pivot: Tensor) -> Tensor:
     return result
 
 
-def _half_solve(pivot: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """L⁻¹ and L⁻¹ right for the Cholesky factors L of the pivot blocks; fills empty pivots with ones."""
+class Factors(NamedTuple):
+    """An elimination: with pivot block P = L Lᵀ and coupling block B, what is eliminated is −L⁻ᵀ (L⁻¹ B) x.
+
+    Attributes:
+        inverse: L⁻¹, shape ``(batch, p, p)``.
+        coupling: L⁻¹ B, shape ``(batch, p, m)``.
+    """
+
+    inverse: Tensor
+    coupling: Tensor
+
+
+def _half_solve(pivot: Tensor, right: Tensor) -> Factors:
+    """Factorise the pivot blocks; fills empty pivots with ones."""
     _fill_empty_pivots(pivot)
     inverse = _inverse_factor(pivot)
-    return inverse, _product(inverse, right)
-
-
-def _eliminate(matrix: Tensor, count: int) -> Tensor:
-    """Schur complements on all but the first ``count`` rows of symmetric matrices ``(batch, m, m)``."""
-    if count == 0:
-        return matrix
-    coupling = _half_solve(matrix[:, :count, :count], matrix[:, :count, count:])[1]
-    return matrix[:, count:, count:] - _square(coupling)
+    return Factors(inverse, _product(inverse, right))
 
 
 def _sum_of(children: list[Tensor], merge: Merge) -> Tensor:
@@ -116,6 +121,14 @@ def _pick(blocks: Tensor, index: IntArray) -> Tensor:
     return blocks[torch.from_numpy(index).to(blocks.device)]
 
 
+def parts_of(dim: int, count: int, merge: Merge) -> list[list[int]]:
+    """Which of ``count`` parts of an element each merged part consists of, in the order of the merge's children."""
+    per_axis, factor = (round(n ** (1 / dim)) for n in (count, len(merge.offsets)))
+    strides = per_axis ** np.arange(dim)
+    corners = lattice(*(per_axis // factor,) * dim) * factor
+    return [[int((corner + offset) @ strides) for offset in merge.offsets] for corner in corners]
+
+
 class Condensation:
     """Static condensation of one batch of coefficients.
 
@@ -128,6 +141,7 @@ class Condensation:
 
     def __init__(self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype) -> None:
         self.grid = grid
+        self.record: dict[tuple[int | str, ...], Any] | None = None
         self.plan = make_plan(grid.dim, grid.ratio, grid.ell)
         self.device, self.dtype = torch.device(device), dtype
         spread = grid.fine // grid.coefficient
@@ -170,24 +184,22 @@ class Condensation:
         chosen = torch.from_numpy(which).to(self.device)
         m = self._constant.shape[-1]
         blocks = []
-        for values, per_cell, constant in zip(self._leaf_values, self._per_cell, self._constant, strict=True):
+        parts = zip(self._leaf_values, self._per_cell, self._constant, strict=True)
+        for leaf, (values, per_cell, constant) in enumerate(parts):
             matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
-            blocks.append(_eliminate(matrix.reshape(-1, m, m), self.plan.leaves.eliminated))
-        for merge in self.plan.inside:
-            blocks = self._merge_inside(blocks, merge)
+            blocks.append(self._eliminate(matrix.reshape(-1, m, m), self.plan.leaves.eliminated, "leaf", leaf))
+        for level, merge in enumerate(self.plan.inside):
+            blocks = self._merge_inside(blocks, merge, level)
         block = self._with_sources(blocks[0])
         self._clear_boundary(block, which % self.grid.num_elements)
         return block
 
-    def _merge_inside(self, blocks: list[Tensor], merge: Merge) -> list[Tensor]:
+    def _merge_inside(self, blocks: list[Tensor], merge: Merge, level: int) -> list[Tensor]:
         """Merge neighbouring parts of all elements."""
-        d = self.grid.dim
-        per_axis, factor = (round(n ** (1 / d)) for n in (len(blocks), len(merge.offsets)))
-        strides = per_axis ** np.arange(d)
         merged = []
-        for corner in lattice(*(per_axis // factor,) * d) * factor:
-            children = [blocks[int((corner + offset) @ strides)] for offset in merge.offsets]
-            merged.append(_eliminate(_sum_of(children, merge), merge.eliminated))
+        for part, children in enumerate(parts_of(self.grid.dim, len(blocks), merge)):
+            total = _sum_of([blocks[child] for child in children], merge)
+            merged.append(self._eliminate(total, merge.eliminated, "inside", level, part))
         return merged
 
     def _with_sources(self, block: Tensor) -> Tensor:
@@ -230,8 +242,9 @@ class Condensation:
         unique, inverse = np.unique(children.reshape(-1, positions.shape[1]), axis=0, return_inverse=True)
         available = self.blocks(level - 1, unique)
         index = inverse.reshape(len(positions), -1)
+        self._note(index, "children", level)
         total = _sum_of([_pick(available, index[:, k]) for k in range(index.shape[1])], merge)
-        return _eliminate(total, merge.eliminated)
+        return self._eliminate(total, merge.eliminated, "window", level)
 
     def _numbers(self, positions: IntArray) -> IntArray:
         return positions @ self.grid.coarse ** np.arange(self.grid.dim)
@@ -241,6 +254,12 @@ class Condensation:
         grid, at = self.grid, positions[:, 1:]
         inside = ((at >= 0) & (at < grid.coarse)).all(axis=1)
         numbers = np.where(inside, positions[:, 0] * grid.num_elements + self._numbers(at), -1)
+        if self.record is not None:
+            self.record["elements",] = np.where(inside, np.cumsum(inside) - 1, -1)
+            m = len(self.plan.element)
+            result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
+            result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
+            return result
         if self._kept_elements is not None:
             return self._kept_elements[torch.from_numpy(numbers).to(self.device)]
         return self._compute_elements(numbers)
@@ -278,6 +297,7 @@ class Condensation:
         unique, inverse = np.unique(children, axis=0, return_inverse=True)
         strips = self.blocks(self.grid.dim - 1, unique)
         index = inverse.reshape(len(positions), -1)
+        self._note(index, "strips")
         carried = self._close([_pick(strips, index[:, k]) for k in range(index.shape[1])])
         return self._local_matrices(carried, positions)
 
@@ -287,7 +307,7 @@ class Condensation:
         Returns:
             Matrices on hats and multipliers (column by column along x) and sources.
         """
-        ell, face, column = self.grid.ell, self.plan.face, self._column
+        ell, face, column = self.grid.ell, self.plan.face, self.column
         sources = 2**self.grid.dim
         size = (2 * ell + 2) * column
         total = strips[0].new_zeros((len(strips[0]), size + sources, size + sources))
@@ -309,14 +329,18 @@ class Condensation:
         right[:, :, face:][:, :, own] = center[:, :face, 2 * face : -sources]
         right[:, :, face + size :] = center[:, :face, -sources:]
         right[:, :, face : face + sides[0][1].shape[2]] += sides[0][1]
-        product = _square(_half_solve(pivot, right)[1])
+        factors = _half_solve(pivot, right)
+        self._note(factors, "face", ell)
+        product = _square(factors.coupling)
         pivot = center[:, face : 2 * face, face : 2 * face] + sides[1][0] - product[:, :face, :face]
         right = -product[:, :face, face:]
         right[:, :, own] += center[:, face : 2 * face, 2 * face : -sources]
         right[:, :, size:] += center[:, face : 2 * face, -sources:]
         right[:, :, size - sides[1][1].shape[2] : size] += sides[1][1]
         total -= product[:, face:, face:]
-        total -= _square(_half_solve(pivot, right)[1])
+        factors = _half_solve(pivot, right)
+        self._note(factors, "face", ell + 1)
+        total -= _square(factors.coupling)
         return total
 
     def _sweep(self, strips: list[Tensor], total: Tensor, low: bool) -> tuple[Tensor, Tensor]:
@@ -326,7 +350,7 @@ class Condensation:
             What remains on the last face: its diagonal block, and its coupling to the carried columns
             reached so far (the first ones from the low side, the last ones from the high side).
         """
-        ell, face, column = self.grid.ell, self.plan.face, self._column
+        ell, face, column = self.grid.ell, self.plan.face, self.column
         order = list(range(ell)) if low else list(range(2 * ell, ell, -1))
         first, second = slice(0, face), slice(face, 2 * face)
         outer, inner = (first, second) if low else (second, first)
@@ -341,7 +365,9 @@ class Condensation:
             right[:, :, :face] = strip[:, outer, inner]
             right[:, :, face:][:, :, old] = carried
             right[:, :, face:][:, :, new] += strip[:, outer, own]
-            product = _square(_half_solve(diagonal + strip[:, outer, outer], right)[1])
+            factors = _half_solve(diagonal + strip[:, outer, outer], right)
+            self._note(factors, "face", k if low else k + 1)
+            product = _square(factors.coupling)
             diagonal = strip[:, inner, inner] - product[:, :face, :face]
             carried = -product[:, :face, face:]
             carried[:, :, new] += strip[:, inner, own]
@@ -349,22 +375,40 @@ class Condensation:
             total[:, reached, reached] -= product[:, face:, face:]
         return diagonal, carried
 
+    def _eliminate(self, matrix: Tensor, count: int, *place: int | str) -> Tensor:
+        """Schur complements on all but the first ``count`` rows of symmetric matrices ``(batch, m, m)``."""
+        if count == 0:
+            return matrix
+        factors = _half_solve(matrix[:, :count, :count], matrix[:, :count, count:])
+        self._note(factors, *place)
+        return matrix[:, count:, count:] - _square(factors.coupling)
+
+    def _note(self, what: Any, *place: int | str) -> None:
+        """Keep what back substitution needs, if it will be done."""
+        if self.record is not None:
+            self.record[place] = what
+
     @property
-    def _column(self) -> int:
+    def column(self) -> int:
         """Carried rows of one layer of coarse nodes across x: a hat and a multiplier a node."""
         return 2 * (2 * self.grid.ell + 2) ** (self.grid.dim - 1)
 
+    def carried_rows(self) -> tuple[Tensor, Tensor]:
+        """Rows of the hats and of the multipliers of the patch nodes, x fastest, after the last elimination."""
+        width, dim = 2 * self.grid.ell + 2, self.grid.dim
+        node = lattice(*(width,) * dim)
+        hats = torch.from_numpy(node[:, 0] * self.column + node[:, 1:] @ width ** np.arange(dim - 1)).to(self.device)
+        return hats, hats + self.column // 2
+
     def _local_matrices(self, carried: Tensor, positions: IntArray) -> Tensor:
         """Eliminate the multipliers: (3.6)."""
-        grid, half = self.grid, self._column // 2
-        node = lattice(*(2 * grid.ell + 2,) * grid.dim)
-        hats = node[:, 0] * self._column + node[:, 1:] @ (2 * grid.ell + 2) ** np.arange(grid.dim - 1)
-        hat = torch.from_numpy(hats).to(self.device)
-        multiplier, sources = hat + half, slice(-(2**grid.dim), None)
+        hat, multiplier = self.carried_rows()
+        sources = slice(-(2**self.grid.dim), None)
         gram = -carried[:, multiplier][:, :, multiplier]
         right = carried[:, multiplier]
         inverse, solved = _half_solve(gram, right[:, :, sources])
         solved = inverse.mT @ solved
+        self._note(solved, "multipliers")
         result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved
         self._check(result, positions)
         return result

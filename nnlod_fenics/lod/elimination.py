@@ -167,13 +167,18 @@ class Leaves:
         width: Fine cells of a leaf along an axis.
         per_axis: Leaves of an element along an axis.
         labels: Rows of a leaf that remain after its inner nodes are eliminated.
-        eliminated: Number of its inner nodes.
+        inner: Positions of its inner nodes, which are eliminated first.
     """
 
     width: int
     per_axis: int
     labels: Labels
-    eliminated: int
+    inner: IntArray
+
+    @property
+    def eliminated(self) -> int:
+        """Number of inner nodes."""
+        return len(self.inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +299,8 @@ def make_plan(dim: int, ratio: int, ell: int) -> Plan:
         The plan; it does not depend on the coefficient or on the number of elements.
     """
     width = _leaf_width(dim, ratio)
-    leaves = Leaves(width, ratio // width, _box_labels(dim, width), (width - 1) ** dim)
+    inner = 1 + lattice(*(width - 1,) * dim)
+    leaves = Leaves(width, ratio // width, _box_labels(dim, width), inner)
     inside = _merges_inside(dim, leaves, ratio)
     element = inside[-1].labels if inside else leaves.labels
     element = Labels.join([element, Labels.of(SOURCE, lattice(*(2,) * dim))])

@@ -12,7 +12,7 @@ from nnlod_fenics.grid import lattice
 from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, NODE, Labels, Leaves, as_tuples
 from nnlod_fenics.lod.interpolation import element_hats
 
-__all__ = ["LeafTemplates", "leaf_templates"]
+__all__ = ["LeafTemplates", "cell_forms", "leaf_templates"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ class LeafTemplates(NamedTuple):
     constant: Array
 
 
-def _cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
+def cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
     """∫ ∂_a u ∂_b v and ∫ u v on a fine cell of an element of width one.
 
     Returns:
@@ -70,11 +70,9 @@ def leaf_templates(dim: int, ratio: int, leaves: Leaves, spread: int, tensor: bo
         Templates whose rows are the leaf's inner nodes, then ``leaves.labels``.
     """
     corners, width = lattice(*(2,) * dim), leaves.width
-    nodes = lattice(*(width + 1,) * dim)
-    inner = nodes[((nodes > 0) & (nodes < width)).all(axis=1)]
-    labels = Labels.join([Labels.of(NODE, inner), leaves.labels])
+    labels = Labels.join([Labels.of(NODE, leaves.inner), leaves.labels])
     number = {position: row for row, position in enumerate(as_tuples(labels.position[labels.nodes]))}
-    forms, mass = _cell_forms(dim, ratio)
+    forms, mass = cell_forms(dim, ratio)
     hats = element_hats(dim, ratio)
     strides = (ratio + 1) ** np.arange(dim)
     cells = lattice(*(ratio,) * dim)

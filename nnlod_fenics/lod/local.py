@@ -25,7 +25,8 @@ def local_matrices(
     dtype: npt.DTypeLike = np.float64,
     chunk: int | None = None,
     elements: npt.ArrayLike | None = None,
-) -> npt.NDArray[Any]:
+    correctors: bool = False,
+) -> Any:
     """Compute the local matrices S_T of (3.6) for the elements of T_H.
 
     Args:
@@ -41,10 +42,15 @@ def local_matrices(
         chunk: Patches that ``"condensed"`` treats at a time; bounds its memory. By default from the
             free memory.
         elements: Numbers of the elements to compute (x fastest); all if None.
+        correctors: Whether to return the element correctors of (3.1) too; they need ((2ℓ+1) r + 1)^d 2^d
+            numbers an element.
 
     Returns:
         Shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
         rows of nodes outside D are zero. Rows are the nodes of N^ℓ(T), columns those of T, both x fastest.
+        With ``correctors``, a pair of this and φ_{T,j} at the fine nodes of the padded patches, shape
+        ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D; see
+        :func:`nnlod_fenics.lod.reconstruction.reconstruct`.
 
     Raises:
         InputError: If an argument does not fit.
@@ -57,40 +63,56 @@ def local_matrices(
     batched = (coefficient.ndim - grid.dim) % 2 == 1
     batch = coefficient if batched else coefficient[None]
     if method == "dolfinx":
-        result = np.stack([_with_dolfinx(grid, a, chosen) for a in batch])
+        found = [_with_dolfinx(grid, a, chosen, correctors) for a in batch]
+        results = [np.stack(parts) for parts in zip(*found, strict=True)]
     else:
-        result = _condensed(grid, batch, chosen, device, np.dtype(dtype), chunk)
-    return result if batched else result[0]
+        results = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors))
+    if not batched:
+        results = [result[0] for result in results]
+    return tuple(results) if correctors else results[0]
+
+
+class _Options:
+    """How ``"condensed"`` computes."""
+
+    def __init__(self, device: str, dtype: npt.DTypeLike, chunk: int | None, correctors: bool) -> None:
+        import torch
+
+        types = {np.dtype(np.float64): torch.float64, np.dtype(np.float32): torch.float32}
+        if np.dtype(dtype) not in types:
+            raise InputError(f"dtype must be float64 or float32, got {dtype}.")
+        if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+            raise InputError(f"device must be 'cpu', or 'cuda' where PyTorch finds one, got {device!r}.")
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
+            raise InputError(f"chunk must be a positive number of patches, got {chunk!r}.")
+        self.device, self.chunk, self.correctors = device, chunk, correctors
+        self.numpy, self.torch = np.dtype(dtype), types[np.dtype(dtype)]
 
 
 def _condensed(
-    grid: Grid,
-    A: npt.NDArray[np.float64],
-    elements: npt.NDArray[np.int64],
-    device: str,
-    dtype: np.dtype[Any],
-    chunk: int | None,
-) -> npt.NDArray[Any]:
-    import torch
-
+    grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], options: _Options
+) -> list[npt.NDArray[Any]]:
+    from nnlod_fenics.lod.backsubstitution import solve_correctors
     from nnlod_fenics.lod.condensation import Condensation, default_chunk
 
-    types = {np.dtype(np.float64): torch.float64, np.dtype(np.float32): torch.float32}
-    if dtype not in types:
-        raise InputError(f"dtype must be float64 or float32, got {dtype}.")
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise InputError(f"device must be 'cpu', or 'cuda' where PyTorch finds one, got {device!r}.")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
-        raise InputError(f"chunk must be a positive number of patches, got {chunk!r}.")
-    condensation = Condensation(grid, A, device, types[dtype])
-    result = np.empty((len(A) * len(elements), *grid.local_matrix_shape), dtype=dtype)
+    condensation = Condensation(grid, A, options.device, options.torch)
+    count = len(A) * len(elements)
+    shapes: list[tuple[int, ...]] = [grid.local_matrix_shape]
+    if options.correctors:
+        shapes.append((2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim))
+    results = [np.empty((count, *shape), dtype=options.numpy) for shape in shapes]
     realization = np.repeat(np.arange(len(A)), len(elements))[:, None]
     positions = np.concatenate([realization, np.tile(grid.elements[elements], (len(A), 1))], axis=1)
-    size = chunk or default_chunk(grid, device, dtype.itemsize)
-    for start in range(0, len(positions), size):
+    size = options.chunk or default_chunk(grid, options.device, options.numpy.itemsize)
+    for start in range(0, count, size):
         part = slice(start, start + size)
-        result[part] = condensation.patches(positions[part]).cpu().numpy()
-    return result.reshape(len(A), len(elements), *grid.local_matrix_shape)
+        if options.correctors:
+            found = list(solve_correctors(condensation, positions[part]))
+        else:
+            found = [condensation.patches(positions[part])]
+        for result, values in zip(results, found, strict=True):
+            result[part] = values.cpu().numpy()
+    return [r.reshape(len(A), len(elements), *shape) for r, shape in zip(results, shapes, strict=True)]
 
 
 def _check_elements(grid: Grid, elements: Any) -> npt.NDArray[np.int64]:
@@ -106,10 +128,20 @@ def _check_elements(grid: Grid, elements: Any) -> npt.NDArray[np.int64]:
     return chosen.astype(np.int64)
 
 
-def _with_dolfinx(grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _with_dolfinx(
+    grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], correctors: bool
+) -> list[npt.NDArray[np.float64]]:
     from nnlod_fenics.lod.correctors import solve_patches
 
-    result = np.zeros((len(elements), *grid.local_matrix_shape))
-    for k, (element, matrix, _) in enumerate(solve_patches(grid, A, elements)):
-        result[k, grid.patch_node_slots(element)] = matrix
+    d, r = grid.dim, grid.ratio
+    result: list[npt.NDArray[np.float64]] = [np.zeros((len(elements), *grid.local_matrix_shape))]
+    if correctors:
+        result.append(np.zeros((len(elements), 2**d, *(grid.patch_width * r + 1,) * d)))
+    for k, (element, matrix, phi) in enumerate(solve_patches(grid, A, elements)):
+        result[0][k, grid.patch_node_slots(element)] = matrix
+        if correctors:
+            start, size = grid.patch_box(element)
+            origin = np.asarray(start) - grid.elements[element] + grid.ell
+            box = (slice(None), *(slice(o * r, (o + n) * r + 1) for o, n in zip(origin[::-1], size[::-1], strict=True)))
+            result[1][k][box] = phi.T.reshape(2**d, *(n * r + 1 for n in size[::-1]))
     return result

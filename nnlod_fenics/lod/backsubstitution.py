@@ -1,0 +1,173 @@
+"""Element correctors from the condensation: back substitution through all of its levels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nnlod_fenics.lod.condensation import Condensation, Factors, parts_of
+from nnlod_fenics.lod.elimination import HAT, SOURCE, Merge
+
+__all__ = ["solve_correctors"]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def solve_correctors(condensation: Condensation, positions: IntArray) -> tuple[Tensor, Tensor]:
+    """Local matrices and correctors of some elements.
+
+    Args:
+        condensation: The condensation of the coefficients.
+        positions: Realization and position of T (x first), shape ``(k, 1 + d)``.
+
+    Returns:
+        Local matrices, shape ``(k, (2ℓ+2)^d, 2^d)``, and correctors at the fine nodes of the padded patches,
+        shape ``(k, 2^d, (2ℓ+1)r + 1, …)``, zero outside D.
+    """
+    grid = condensation.grid
+    nodes = grid.patch_width * grid.ratio + 1
+    shape = (len(positions), 2**grid.dim, *(nodes,) * grid.dim)
+    if grid.trivial_fine_scale:
+        return condensation.patches(positions), torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
+    condensation.record = {}
+    try:
+        matrices = condensation.patches(positions)
+        result = torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
+        _BackSubstitution(condensation, condensation.record).fill(result)
+    finally:
+        condensation.record = None
+    return matrices, result
+
+
+def _eliminated(factors: Factors, which: Any, known: Tensor) -> Tensor:
+    """Values of what was eliminated, from those of what was not."""
+    return -(factors.inverse[which].mT @ (factors.coupling[which] @ known))
+
+
+def _child(values: Tensor, merge: Merge, child: int, size: int) -> Tensor:
+    """Values of a child's rows from those of the sum."""
+    result = values.new_zeros((len(values), size, values.shape[2]))
+    for row, target, length in merge.runs[child]:
+        result[:, row : row + length] = values[:, target : target + length]
+    return result
+
+
+class _BackSubstitution:
+    def __init__(self, condensation: Condensation, record: dict[tuple[int | str, ...], Any]) -> None:
+        self.grid, self.plan, self.record = condensation.grid, condensation.plan, record
+        self.device = condensation.device
+        self.condensation = condensation
+
+    def fill(self, result: Tensor) -> None:
+        """Write the correctors of all patches, shape ``(k, 2^d, nodes, …)``."""
+        ell, column, face = self.grid.ell, self.condensation.column, self.plan.face
+        carried = self._carried()
+        faces = self._faces(carried)
+        strips = self.record["strips",]
+        for k in range(2 * ell + 1):
+            own = carried[:, k * column : (k + 2) * column]
+            source = carried[:, (2 * ell + 2) * column :] * (1.0 if k == ell else 0.0)
+            values = torch.cat([faces[k], faces[k + 1], own, source], dim=1)
+            assert values.shape[1] == 2 * face + 2 * column + 2**self.grid.dim
+            offset = np.zeros(self.grid.dim, dtype=np.int64)
+            offset[0] = k
+            self._open(self.grid.dim - 1, strips[:, k], values, offset, result)
+
+    def _carried(self) -> Tensor:
+        """Values of the carried rows: hats 0, multipliers λ, sources −1 for their own column."""
+        multipliers = self.record["multipliers",]
+        _, rows = self.condensation.carried_rows()
+        columns = 2**self.grid.dim
+        size = (2 * self.grid.ell + 2) * self.condensation.column
+        carried = multipliers.new_zeros((len(multipliers), size + columns, columns))
+        carried[:, rows] = -multipliers
+        carried[:, size:] = -torch.eye(columns, dtype=carried.dtype, device=self.device)
+        return carried
+
+    def _faces(self, carried: Tensor) -> list[Tensor]:
+        """Values on the faces between strips, from T outwards; zero on the patch boundary."""
+        ell, face = self.grid.ell, self.plan.face
+        zero = carried.new_zeros((len(carried), face, carried.shape[2]))
+        faces = [zero] * (2 * ell + 2)
+        if ell == 0:
+            return faces
+        everything = slice(None)
+        faces[ell + 1] = _eliminated(self.record["face", ell + 1], everything, carried)
+        faces[ell] = _eliminated(self.record["face", ell], everything, torch.cat([faces[ell + 1], carried], dim=1))
+        columns = carried[:, : -(2**self.grid.dim)]
+        for k in range(ell - 1, 0, -1):
+            for number, neighbour, low in ((k, k + 1, True), (2 * ell + 1 - k, 2 * ell - k, False)):
+                factors: Factors = self.record["face", number]
+                reach = factors.coupling.shape[2] - face
+                near = columns[:, :reach] if low else columns[:, columns.shape[1] - reach :]
+                faces[number] = _eliminated(factors, everything, torch.cat([faces[neighbour], near], dim=1))
+        return faces
+
+    def _open(self, level: int, which: IntArray, values: Tensor, offset: IntArray, result: Tensor) -> None:
+        """Go from blocks of a level down to elements.
+
+        Args:
+            level: Number of window merges behind the blocks.
+            which: Block of each patch, shape ``(k,)``.
+            values: Values of its rows, shape ``(k, m, 2^d)``.
+            offset: Position of the block in the patch, in elements.
+            result: Where to write.
+        """
+        if level == 0:
+            self._element(which, values, offset, result)
+            return
+        merge = self.plan.windows[level - 1]
+        if merge.eliminated:
+            gone = _eliminated(self.record["window", level], torch.from_numpy(which).to(self.device), values)
+            values = torch.cat([gone, values], dim=1)
+        children = self.record["children", level][which]
+        size = len(self.plan.windows[level - 2].labels) if level > 1 else len(self.plan.element)
+        for child in range(len(merge.offsets)):
+            position = offset + merge.offsets[child] - merge.offsets[0]
+            self._open(level - 1, children[:, child], _child(values, merge, child, size), position, result)
+
+    def _element(self, which: IntArray, values: Tensor, offset: IntArray, result: Tensor) -> None:
+        slots = self.record["elements",][which]
+        inside = np.flatnonzero(slots >= 0)
+        if not len(inside):
+            return
+        rows = torch.from_numpy(inside).to(self.device)
+        chosen, values = torch.from_numpy(slots[inside]).to(self.device), values[rows]
+        labels, sources = self.plan.element, self.plan.element.at(SOURCE)
+        own = values[:, : len(labels) - len(sources)].clone()
+        own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, torch.from_numpy(sources).to(self.device)]
+        parts, count = [own], 1
+        for level in range(len(self.plan.inside) - 1, -1, -1):
+            merge = self.plan.inside[level]
+            below = self.plan.inside[level - 1].labels if level else self.plan.leaves.labels
+            count *= len(merge.offsets)
+            finer: list[Tensor] = [own] * count
+            for part, children in enumerate(parts_of(self.grid.dim, count, merge)):
+                gone = _eliminated(self.record["inside", level, part], chosen, parts[part])
+                full = torch.cat([gone, parts[part]], dim=1)
+                for child, number in enumerate(children):
+                    finer[number] = _child(full, merge, child, len(below))
+            parts = finer
+        self._leaves(parts, chosen, rows, offset, result)
+
+    def _leaves(self, parts: list[Tensor], chosen: Tensor, rows: Tensor, offset: IntArray, result: Tensor) -> None:
+        """Write the values at the nodes of all leaves of an element."""
+        d, leaves = self.grid.dim, self.plan.leaves
+        nodes = leaves.labels.nodes
+        strides = result.shape[-1] ** np.arange(d)
+        flat = result.reshape(*result.shape[:2], -1)
+        for number, part in enumerate(parts):
+            corner = offset * self.grid.ratio + leaves.width * (
+                number // leaves.per_axis ** np.arange(d) % leaves.per_axis
+            )
+            position = [leaves.labels.position[nodes]]
+            values = [part[:, torch.from_numpy(nodes).to(self.device)]]
+            if leaves.eliminated:
+                position.insert(0, leaves.inner)
+                values.insert(0, _eliminated(self.record["leaf", number], chosen, part))
+            at = torch.from_numpy((np.concatenate(position) + corner) @ strides).to(self.device)
+            flat[rows[:, None], :, at[None, :]] = torch.cat(values, dim=1)

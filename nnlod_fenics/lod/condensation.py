@@ -16,6 +16,7 @@ zero: all patches have one shape. A pivot that nothing contributes to is set to 
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -42,20 +43,20 @@ def _fill_empty_pivots(block: Tensor) -> None:
     diagonal += (diagonal == 0).to(block.dtype)
 
 
-def _product(x: Tensor, y: Tensor) -> Tensor:
+def _product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """Batched matrix product.
 
     On a CPU NumPy calls BLAS once a matrix without PyTorch's overhead, and for xᵀ x takes the symmetric
     rank-k update, half the operations.
     """
     if x.is_cuda:
-        return x @ y
-    return torch.from_numpy(np.matmul(x.numpy(), y.numpy()))
+        return torch.matmul(x, y, out=out)
+    return torch.from_numpy(np.matmul(x.numpy(), y.numpy(), out=None if out is None else out.numpy()))
 
 
-def _square(x: Tensor) -> Tensor:
+def _square(x: Tensor, out: Tensor | None = None) -> Tensor:
     """Batched xᵀ x."""
-    return _product(x.mT, x)
+    return _product(x.mT, x, out)
 
 
 def _inverse_factor(pivot: Tensor) -> Tensor:
@@ -94,22 +95,29 @@ class Factors(NamedTuple):
     coupling: Tensor
 
 
-def _half_solve(pivot: Tensor, right: Tensor) -> Factors:
-    """Factorise the pivot blocks; fills empty pivots with ones."""
-    _fill_empty_pivots(pivot)
-    inverse = _inverse_factor(pivot)
-    return Factors(inverse, _product(inverse, right))
+class _Sum(NamedTuple):
+    """The sum of some blocks, cut into pivot, coupling and rest; the lower coupling is not needed."""
 
+    pivot: Tensor
+    coupling: Tensor
+    rest: Tensor
 
-def _sum_of(children: list[Tensor], merge: Merge) -> Tensor:
-    """Add the blocks of the children into the rows and columns of the new block."""
-    total = children[0].new_zeros((len(children[0]), merge.size, merge.size))
-    for child, runs in zip(children, merge.runs, strict=True):
+    def add(self, child: Tensor, runs: tuple[tuple[int, int, int], ...]) -> None:
+        """Add the block of a child, run by run."""
+        count = self.pivot.shape[1]
         for row, row_target, height in runs:
-            source, target = child[:, row : row + height], total[:, row_target : row_target + height]
+            source = child[:, row : row + height]
             for column, column_target, width in runs:
-                target[:, :, column_target : column_target + width] += source[:, :, column : column + width]
-    return total
+                if row_target < count:
+                    whole, shift = (self.pivot, 0) if column_target < count else (self.coupling, count)
+                    target = whole[:, row_target : row_target + height]
+                elif column_target < count:
+                    continue
+                else:
+                    target, shift = self.rest[:, row_target - count : row_target - count + height], count
+                target[:, :, column_target - shift : column_target - shift + width] += source[
+                    :, :, column : column + width
+                ]
 
 
 def _pick(blocks: Tensor, index: IntArray) -> Tensor:
@@ -142,6 +150,7 @@ class Condensation:
     def __init__(self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype) -> None:
         self.grid = grid
         self.record: dict[tuple[int | str, ...], Any] | None = None
+        self._memory: dict[tuple[int | str, ...], Tensor] = {}
         self.plan = make_plan(grid.dim, grid.ratio, grid.ell)
         self.device, self.dtype = torch.device(device), dtype
         spread = grid.fine // grid.coefficient
@@ -187,7 +196,7 @@ class Condensation:
         parts = zip(self._leaf_values, self._per_cell, self._constant, strict=True)
         for leaf, (values, per_cell, constant) in enumerate(parts):
             matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
-            blocks.append(self._eliminate(matrix.reshape(-1, m, m), self.plan.leaves.eliminated, "leaf", leaf))
+            blocks.append(self._eliminate_leaf(matrix.reshape(-1, m, m), leaf))
         for level, merge in enumerate(self.plan.inside):
             blocks = self._merge_inside(blocks, merge, level)
         block = self._with_sources(blocks[0])
@@ -198,8 +207,7 @@ class Condensation:
         """Merge neighbouring parts of all elements."""
         merged = []
         for part, children in enumerate(parts_of(self.grid.dim, len(blocks), merge)):
-            total = _sum_of([blocks[child] for child in children], merge)
-            merged.append(self._eliminate(total, merge.eliminated, "inside", level, part))
+            merged.append(self._merge([blocks[child] for child in children], merge, "inside", level, part))
         return merged
 
     def _with_sources(self, block: Tensor) -> Tensor:
@@ -243,8 +251,7 @@ class Condensation:
         available = self.blocks(level - 1, unique)
         index = inverse.reshape(len(positions), -1)
         self._note(index, "children", level)
-        total = _sum_of([_pick(available, index[:, k]) for k in range(index.shape[1])], merge)
-        return self._eliminate(total, merge.eliminated, "window", level)
+        return self._merge([_pick(available, index[:, k]) for k in range(index.shape[1])], merge, "window", level)
 
     def _numbers(self, positions: IntArray) -> IntArray:
         return positions @ self.grid.coarse ** np.arange(self.grid.dim)
@@ -255,7 +262,7 @@ class Condensation:
         inside = ((at >= 0) & (at < grid.coarse)).all(axis=1)
         numbers = np.where(inside, positions[:, 0] * grid.num_elements + self._numbers(at), -1)
         if self.record is not None:
-            self.record["elements",] = np.where(inside, np.cumsum(inside) - 1, -1)
+            self._note(np.where(inside, np.cumsum(inside) - 1, -1), "elements")
             m = len(self.plan.element)
             result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
             result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
@@ -310,7 +317,7 @@ class Condensation:
         ell, face, column = self.grid.ell, self.plan.face, self.column
         sources = 2**self.grid.dim
         size = (2 * ell + 2) * column
-        total = strips[0].new_zeros((len(strips[0]), size + sources, size + sources))
+        total = self._scratch(("total",), len(strips[0]), size + sources, size + sources).zero_()
         for k, strip in enumerate(strips):
             at = slice(k * column, (k + 2) * column)
             total[:, at, at] += strip[:, 2 * face : -sources, 2 * face : -sources]
@@ -324,23 +331,19 @@ class Condensation:
         sides = [self._sweep(strips, total, low) for low in (True, False)]
         width = size + sources
         pivot = center[:, :face, :face] + sides[0][0]
-        right = center.new_zeros((len(center), face, face + width))
+        right = self._scratch(("right center",), len(center), face, face + width).zero_()
         right[:, :, :face] = center[:, :face, face : 2 * face]
         right[:, :, face:][:, :, own] = center[:, :face, 2 * face : -sources]
         right[:, :, face + size :] = center[:, :face, -sources:]
         right[:, :, face : face + sides[0][1].shape[2]] += sides[0][1]
-        factors = _half_solve(pivot, right)
-        self._note(factors, "face", ell)
-        product = _square(factors.coupling)
+        product = self._square(self._half_solve(pivot, right, "face", ell).coupling, "center")
         pivot = center[:, face : 2 * face, face : 2 * face] + sides[1][0] - product[:, :face, :face]
         right = -product[:, :face, face:]
         right[:, :, own] += center[:, face : 2 * face, 2 * face : -sources]
         right[:, :, size:] += center[:, face : 2 * face, -sources:]
         right[:, :, size - sides[1][1].shape[2] : size] += sides[1][1]
         total -= product[:, face:, face:]
-        factors = _half_solve(pivot, right)
-        self._note(factors, "face", ell + 1)
-        total -= _square(factors.coupling)
+        total -= self._square(self._half_solve(pivot, right, "face", ell + 1).coupling, "last")
         return total
 
     def _sweep(self, strips: list[Tensor], total: Tensor, low: bool) -> tuple[Tensor, Tensor]:
@@ -361,13 +364,12 @@ class Condensation:
             strip, width = strips[k], (step + 2) * column
             new = slice(width - 2 * column, width) if low else slice(0, 2 * column)
             old = slice(0, width - column) if low else slice(column, width)
-            right = strip.new_zeros((len(strip), face, face + width))
+            right = self._scratch(("right face", step), len(strip), face, face + width).zero_()
             right[:, :, :face] = strip[:, outer, inner]
             right[:, :, face:][:, :, old] = carried
             right[:, :, face:][:, :, new] += strip[:, outer, own]
-            factors = _half_solve(diagonal + strip[:, outer, outer], right)
-            self._note(factors, "face", k if low else k + 1)
-            product = _square(factors.coupling)
+            place = ("face", k if low else k + 1)
+            product = self._square(self._half_solve(diagonal + strip[:, outer, outer], right, *place).coupling, *place)
             diagonal = strip[:, inner, inner] - product[:, :face, :face]
             carried = -product[:, :face, face:]
             carried[:, :, new] += strip[:, inner, own]
@@ -375,13 +377,51 @@ class Condensation:
             total[:, reached, reached] -= product[:, face:, face:]
         return diagonal, carried
 
-    def _eliminate(self, matrix: Tensor, count: int, *place: int | str) -> Tensor:
-        """Schur complements on all but the first ``count`` rows of symmetric matrices ``(batch, m, m)``."""
+    def _eliminate_leaf(self, matrix: Tensor, leaf: int) -> Tensor:
+        """Eliminate the inner nodes of leaves: the first rows of matrices of shape ``(batch, m, m)``."""
+        count = self.plan.leaves.eliminated
         if count == 0:
             return matrix
-        factors = _half_solve(matrix[:, :count, :count], matrix[:, :count, count:])
-        self._note(factors, *place)
-        return matrix[:, count:, count:] - _square(factors.coupling)
+        factors = self._half_solve(matrix[:, :count, :count], matrix[:, :count, count:], "leaf", leaf)
+        return matrix[:, count:, count:] - self._square(factors.coupling, "leaf")
+
+    def _merge(self, children: list[Tensor], merge: Merge, *place: int | str) -> Tensor:
+        """Add the blocks of the children, and eliminate what has become inner."""
+        batch, count, rest = len(children[0]), merge.eliminated, len(merge.labels)
+        total = _Sum(
+            self._scratch(("pivot", *place), batch, count, count).zero_(),
+            self._scratch(("right", *place), batch, count, rest).zero_(),
+            self._scratch(("rest", *place), batch, rest, rest).zero_(),
+        )
+        for child, runs in zip(children, merge.runs, strict=True):
+            total.add(child, runs)
+        if count == 0:
+            return total.rest
+        factors = self._half_solve(total.pivot, total.coupling, *place)
+        total.rest.sub_(self._square(factors.coupling, *place))
+        return total.rest
+
+    def _half_solve(self, pivot: Tensor, right: Tensor, *place: int | str) -> Factors:
+        """Factorise pivot blocks; fills empty pivots with ones."""
+        _fill_empty_pivots(pivot)
+        inverse = _inverse_factor(pivot)
+        out = self._scratch(("coupling", *place), *right.shape)
+        factors = Factors(inverse, _product(inverse, right, out))
+        if self.record is not None:
+            self.record[place] = factors
+        return factors
+
+    def _square(self, x: Tensor, *place: int | str) -> Tensor:
+        return _square(x, self._scratch(("square", *place), len(x), x.shape[2], x.shape[2]))
+
+    def _scratch(self, place: tuple[int | str, ...], *shape: int) -> Tensor:
+        """Memory for a temporary, the same at every call: fresh memory costs a page fault every 4 KiB."""
+        size = math.prod(shape)
+        if self.record is not None or self.device.type != "cpu":
+            return torch.empty(shape, dtype=self.dtype, device=self.device)
+        if place not in self._memory or len(self._memory[place]) < size:
+            self._memory[place] = torch.empty(size, dtype=self.dtype)
+        return self._memory[place][:size].view(shape)
 
     def _note(self, what: Any, *place: int | str) -> None:
         """Keep what back substitution needs, if it will be done."""
@@ -406,7 +446,7 @@ class Condensation:
         sources = slice(-(2**self.grid.dim), None)
         gram = -carried[:, multiplier][:, :, multiplier]
         right = carried[:, multiplier]
-        inverse, solved = _half_solve(gram, right[:, :, sources])
+        inverse, solved = self._half_solve(gram, right[:, :, sources], "gram")
         solved = inverse.mT @ solved
         self._note(solved, "multipliers")
         result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved

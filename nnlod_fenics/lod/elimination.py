@@ -132,9 +132,9 @@ class Merge:
         return self.eliminated + len(self.labels)
 
 
-def _runs(rows: IntArray, targets: IntArray) -> tuple[tuple[int, int, int], ...]:
-    """Cut a map of rows into runs along which both sides count up by one."""
-    breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(targets) != 1)) + 1
+def _runs(rows: IntArray, targets: IntArray, eliminated: int) -> tuple[tuple[int, int, int], ...]:
+    """Cut a map of rows into runs along which both sides count up by one; none crosses into the rest."""
+    breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(targets) != 1) | (targets[1:] == eliminated)) + 1
     pieces = zip(np.split(rows, breaks), np.split(targets, breaks), strict=True)
     return tuple((int(r[0]), int(t[0]), len(r)) for r, t in pieces)
 
@@ -155,7 +155,7 @@ def _merge(
     runs = []
     for child in children:
         found = np.array([place.get(key, -1) for key in child.keys()])
-        runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0]))
+        runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0], len(gone)))
     return Merge(offsets, tuple(runs), len(gone), kept)
 
 

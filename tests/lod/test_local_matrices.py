@@ -97,7 +97,7 @@ def test_equivariant_under_symmetries_of_the_cube(grid, method):
 
     S = as_array(local_matrices(grid, A, method=method))
     symmetries = list(product(permutations(range(d)), product((False, True), repeat=d)))
-    if method == "dolfinx":  # slow: a few of them generate all
+    if method == "dolfinx" or d == 3:  # slow: a few of them generate all
         symmetries = symmetries[1 :: max(len(symmetries) // 5, 1)]
     for axes, flips in symmetries:
         flipped = [axis for axis in range(d) if flips[axis]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+dataset_app = typer.Typer(help="Describe, check, join and divide datasets.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
 ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]
 Overrides = Annotated[
     list[str] | None,
@@ -30,6 +34,7 @@ Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAM
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
 Model = Annotated[Path, typer.Argument(help="Model folder, as written by nnlod train.")]
 
 
@@ -120,7 +125,7 @@ def generate(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")],
+    data: Data,
     config: ConfigFile = None,
     output: Output = Path("model"),
     overrides: Overrides = None,
@@ -208,8 +213,9 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
 
     if (path / INDEX).exists():
-        data = Dataset(path)
-        content: dict[str, Any] = {"realizations": len(data), "versions": data.versions} | data.config
+        data = Dataset(path, partial=True)
+        content: dict[str, Any] = {"realizations": len(data), "finished": len(data.finished), "versions": data.versions}
+        content |= data.config
     elif (path / DESCRIPTION).exists():
         content = read_model(path)
     elif path.is_file():
@@ -219,9 +225,79 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     typer.echo(json.dumps(content, indent=1))
 
 
+@dataset_app.command("info")
+def dataset_info(path: Data) -> None:
+    """Tell what a dataset holds, finished or not: how much, of which grid and law, made by what.
+
+    Example: nnlod dataset info data
+    """
+    from nnlod_fenics.dataset.describe import describe
+
+    _print_table(f"dataset {path}", describe(path))
+
+
+@dataset_app.command("verify")
+def dataset_verify(
+    path: Data,
+    sample: Annotated[int, typer.Option(min=0, help="Local matrices to recompute with DOLFINx.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+) -> None:
+    """Check checksums, NaNs and zero row and column sums; recompute some local matrices by the other method.
+
+    Example: nnlod dataset verify data --sample 20
+    """
+    from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.dataset.verify import verify_dataset
+
+    result = verify_dataset(Dataset(path), sample, seed)
+    rows = [
+        ("realizations", str(result.realizations)),
+        ("largest row or column sum, relative", f"{result.largest_sum:.1e}"),
+        ("local matrices recomputed", str(result.recomputed)),
+        ("largest relative difference to them", f"{result.largest_difference:.1e}"),
+        ("problems", str(len(result.problems))),
+    ]
+    _print_table(f"dataset {path}", rows)
+    for problem in result.problems:
+        print(f"nnlod: {problem}", file=sys.stderr)
+    if result.problems:
+        raise typer.Exit(1)
+
+
+@dataset_app.command("merge")
+def dataset_merge(
+    sources: Annotated[list[Path], typer.Argument(help="Dataset folders of one configuration, different seeds.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Join runs of one configuration with different seeds into one dataset.
+
+    Example: nnlod dataset merge part-0 part-1 part-2 -o data
+    """
+    from nnlod_fenics.dataset.combine import merge_datasets
+
+    merge_datasets(sources, output, overwrite)
+
+
+@dataset_app.command("split")
+def dataset_split(
+    path: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train, validation and test.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write training, validation and test set (80 : 10 : 10 by realization) as datasets of their own.
+
+    Example: nnlod dataset split data -o parts
+    """
+    from nnlod_fenics.dataset.combine import split_dataset
+
+    split_dataset(path, output, overwrite)
+
+
 def _is_first_rank() -> bool:
-    mpi = sys.modules.get("mpi4py.MPI")
-    return mpi is None or mpi.COMM_WORLD.rank == 0
+    """Whether this process is to speak for all of its MPI job; asks the launcher, which works without MPI."""
+    names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics import __version__
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.files import replacing
@@ -132,8 +133,8 @@ class Block:
 
 def software_versions() -> dict[str, str]:
     """Versions of this package and of those that determine the numbers."""
-    names = ("nnlod-fenics", "fenics-dolfinx", "petsc4py", "numpy", "scipy", "torch", "gstools", "h5py")
-    found = {}
+    names = ("fenics-dolfinx", "petsc4py", "numpy", "scipy", "torch", "gstools", "h5py")
+    found = {"nnlod-fenics": __version__}
     for name in names:
         try:
             found[name] = version(name)

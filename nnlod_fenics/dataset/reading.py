@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.dataset.layout import INDEX, PARAMETERS, block_path, read_header
+from nnlod_fenics.dataset.folder import is_whole
+from nnlod_fenics.dataset.layout import PARAMETERS, Header, block_path, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -30,39 +31,45 @@ class Split(NamedTuple):
 class Dataset:
     """A dataset of fields and local matrices, read realization by realization.
 
+    Files are opened for each reading and closed after it, so that it can be passed to other processes.
+
     Args:
         path: Folder of the dataset.
         grid: The grid it must have; any if None.
+        partial: Also take one that is not finished; reading what is missing is an error then.
 
     Raises:
         InputError: If it is not a whole dataset of this grid that this version can read.
     """
 
-    def __init__(self, path: str | Path, grid: Grid | None = None) -> None:
+    def __init__(self, path: str | Path, grid: Grid | None = None, partial: bool = False) -> None:
         self.path = Path(path)
         self._header = read_header(self.path)
         if grid is not None and grid != self.grid:
             raise InputError(f"dataset {str(path)!r} was made for {self.grid.as_dict()}, not for {grid.as_dict()}.")
         for block in range(self._header.num_blocks):
-            self._check_block(block)
+            if not (partial and not block_path(self.path, block).exists()):
+                self._check_block(block)
 
     def _check_block(self, block: int) -> None:
         path = block_path(self.path, block)
-        try:
-            with h5py.File(path, "r") as file:
-                whole = all(len(file[name]) == len(self._header.members(block)) for name in self._header.columns())
-        except FileNotFoundError:
+        if not path.exists():
             raise InputError(
                 f"dataset {str(self.path)!r} is not finished: realization {self._header.members(block)[0]} is missing; "
-                f"run generate again with --resume."
-            ) from None
-        except (OSError, KeyError):
-            whole = False
-        if not whole:
-            raise InputError(
-                f"dataset {str(self.path)!r} is damaged: {path.name} is truncated; delete that file and run generate "
-                f"again with --resume."
+                f"{self._remedy}."
             )
+        if not is_whole(path, self._header, block):
+            raise InputError(f"dataset {str(self.path)!r} is damaged: {path.name} is truncated; {self._remedy}.")
+
+    @property
+    def _remedy(self) -> str:
+        made_by, option = self._header.made_by, "--resume" if self._header.made_by == "generate" else "--overwrite"
+        return f"run {made_by} again with {option}"
+
+    @property
+    def header(self) -> Header:
+        """What the dataset says of itself."""
+        return self._header
 
     @property
     def grid(self) -> Grid:
@@ -81,7 +88,7 @@ class Dataset:
 
     @property
     def seed(self) -> int:
-        """Seed of the run."""
+        """Seed of the run; of a merged dataset, that of the first part."""
         return int(self._header.config["dataset"]["seed"])
 
     @property
@@ -92,41 +99,90 @@ class Dataset:
     def __len__(self) -> int:
         return self._header.realizations
 
-    @cached_property
-    def _file(self) -> h5py.File:
-        return h5py.File(self.path / INDEX, "r")
+    @property
+    def finished(self) -> list[int]:
+        """Realizations that are there: all, unless it is partial."""
+        blocks = [b for b in range(self._header.num_blocks) if block_path(self.path, b).exists()]
+        return [k for block in blocks for k in self._header.members(block)]
 
-    def _read(self, name: str, which: Any) -> Array:
-        values = np.asarray(self._file[name][which])
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise InputError(f"dataset {str(self.path)!r} is damaged: {name} of realization {which} has NaN values.")
+    @property
+    def realization_bytes(self) -> dict[str, int]:
+        """Bytes of one realization as stored, field and matrices."""
+        columns = self._header.columns()
+        return {name: int(np.prod(columns[name][0])) * columns[name][1].itemsize for name in ("Z", "S")}
+
+    # -- realizations --------------------------------------------------------------------------------
+
+    def Z(self, k: int) -> Array:
+        """Z = log A of realization k on T_ε, shape ``grid.coefficient_shape``."""
+        return self.fields([k])[0]
+
+    def S(self, k: int) -> Array:
+        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``."""
+        return self.matrices([k])[0]
+
+    def parameters(self, k: int) -> dict[str, float]:
+        """Parameters of the field of realization k."""
+        values = self.column("parameters", [k])[0]
+        return {name: float(v) for name, v in zip(PARAMETERS, values, strict=True) if np.isfinite(v)}
+
+    def fields(self, realizations: Sequence[int]) -> Array:
+        """Z = log A of some realizations, shape ``(k, 1/ε, …)``; an InputError if a value is not finite."""
+        return self._finite("Z", realizations)
+
+    def matrices(self, realizations: Sequence[int]) -> Array:
+        """Local matrices of some realizations, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``; checked like fields."""
+        return self._finite("S", realizations)
+
+    def column(self, name: str, realizations: Sequence[int]) -> Array:
+        """Entries of one of the HDF5 datasets, unchecked, shape ``(len(realizations), …)``.
+
+        Raises:
+            InputError: If a realization is not there.
+        """
+        shape, dtype, _ = self._header.columns()[name]
+        result = np.empty((len(realizations), *shape), dtype)
+        at = 0
+        while at < len(realizations):
+            first = self._check(realizations[at])
+            block = first // self._header.block
+            offset = first - self._header.members(block).start
+            count = 1  # consecutive realizations of the block are read at once
+            while (
+                at + count < len(realizations)
+                and realizations[at + count] == first + count
+                and first + count in self._header.members(block)
+            ):
+                count += 1
+            self._read_into(result[at : at + count], name, block, offset)
+            at += count
+        return result
+
+    def _read_into(self, target: Array, name: str, block: int, offset: int) -> None:
+        self._check_exists(block)
+        try:
+            with h5py.File(block_path(self.path, block), "r") as file:
+                file[name].read_direct(target, np.s_[offset : offset + len(target)])
+        except (OSError, KeyError) as error:
+            raise InputError(
+                f"dataset {str(self.path)!r} is damaged: block {block} cannot be read ({error})."
+            ) from None
+
+    def _check_exists(self, block: int) -> None:
+        if not block_path(self.path, block).exists():
+            self._check_block(block)
+
+    def _finite(self, name: str, realizations: Sequence[int]) -> Array:
+        values = self.column(name, realizations)
+        for k, entry in zip(realizations, values, strict=True):
+            if not np.isfinite(entry).all():
+                raise InputError(f"dataset {str(self.path)!r} is damaged: {name} of realization {k} has NaN values.")
         return values
 
     def _check(self, k: int) -> int:
         if not 0 <= k < len(self):
             raise InputError(f"realization must lie between 0 and {len(self) - 1}, got {k}.")
         return int(k)
-
-    def Z(self, k: int) -> Array:
-        """Z = log A of realization k on T_ε, shape ``grid.coefficient_shape``."""
-        return self._read("Z", self._check(k))
-
-    def S(self, k: int) -> Array:
-        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``."""
-        return self._read("S", self._check(k))
-
-    def parameters(self, k: int) -> dict[str, float]:
-        """Parameters of the field of realization k."""
-        values = self._file["parameters"][self._check(k)]
-        return {name: float(v) for name, v in zip(PARAMETERS, values, strict=True) if np.isfinite(v)}
-
-    def fields(self, realizations: range) -> Array:
-        """Z = log A of consecutive realizations, shape ``(k, 1/ε, …)``."""
-        return self._read("Z", slice(realizations.start, realizations.stop))
-
-    def matrices(self, realizations: range) -> Array:
-        """Local matrices of consecutive realizations, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``."""
-        return self._read("S", slice(realizations.start, realizations.stop))
 
     def split(self) -> Split:
         """Divide the realizations 80 : 10 : 10 into training, validation and test set.

@@ -61,7 +61,7 @@ class Schedule:
     """
 
     def __init__(self, comm: Any, blocks: Sequence[int], report: Callable[[int], None]) -> None:
-        self._comm = None if comm is None or comm.size == 1 else comm.Dup()
+        self._comm: Any = None if comm is None or comm.size == 1 else comm.Dup()
         self._desk = _Desk(blocks, report) if comm is None or comm.rank == 0 else None
         self._steps = 0
         self._server: threading.Thread | None = None
@@ -114,7 +114,7 @@ class Schedule:
         """Answer the other ranks until each has been told that nothing is left for it."""
         from mpi4py import MPI
 
-        assert self._desk is not None and self._comm is not None
+        assert self._desk is not None
         status, waiting = MPI.Status(), self._comm.size - 1
         while waiting:
             message = self._comm.improbe(status=status)

@@ -1,0 +1,114 @@
+"""Merging datasets of several runs, and splitting one into training, validation and test set."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from nnlod_fenics.dataset.folder import held, prepare
+from nnlod_fenics.dataset.layout import INDEX, Block, Header, checksum, write_block
+from nnlod_fenics.dataset.reading import Dataset
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.progress import show_progress
+
+__all__ = ["merge_datasets", "split_dataset"]
+
+_Source = tuple[Dataset, int]  # a realization of a dataset
+
+
+def merge_datasets(sources: Sequence[str | Path], output: str | Path, overwrite: bool = False) -> Path:
+    """Join runs of the same configuration with different seeds, one after the other.
+
+    Args:
+        sources: Folders of two or more datasets.
+        output: Folder to write; the data is copied.
+        overwrite: Replace a dataset that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If the sources do not fit together or one is damaged, or the folder cannot be written to.
+    """
+    if len(sources) < 2:
+        raise InputError(f"sources must be at least two datasets, got {len(sources)}.")
+    datasets = [Dataset(path) for path in sources]
+    for first, second in pairwise(datasets):
+        _check_fit(first, second)
+    origins = np.concatenate([dataset.column("origin", range(len(dataset))) for dataset in datasets])
+    unique, count = np.unique(origins, axis=0, return_counts=True)
+    if (count > 1).any():
+        seed, number = unique[count > 1][0]
+        raise InputError(f"sources must not share realizations, but realization {number} of seed {seed} is in two.")
+    chosen = [(dataset, k) for dataset in datasets for k in range(len(dataset))]
+    return _write(chosen, Path(output), "merge", overwrite)
+
+
+def split_dataset(source: str | Path, output: str | Path, overwrite: bool = False) -> dict[str, Path]:
+    """Write training, validation and test set, 80 : 10 : 10 by realization, as datasets of their own.
+
+    Args:
+        source: Folder of the dataset.
+        output: Folder in which the folders ``train``, ``validation`` and ``test`` are written.
+        overwrite: Replace datasets that are there.
+
+    Returns:
+        The three folders by name.
+
+    Raises:
+        InputError: If there are too few realizations or one is damaged, or the folder cannot be written to.
+    """
+    dataset, written = Dataset(source), {}
+    for name, realizations in dataset.split()._asdict().items():
+        chosen = [(dataset, k) for k in realizations]
+        written[name] = _write(chosen, Path(output) / name, "split", overwrite)
+    return written
+
+
+def _check_fit(first: Dataset, second: Dataset) -> None:
+    parts = [
+        (a["grid"], a["field"], a["dataset"]["method"], a["dataset"]["dtype"]) for a in (first.config, second.config)
+    ]
+    for name, one, other in zip(("grid", "field", "method", "dtype"), *parts, strict=True):
+        if one != other:
+            raise InputError(
+                f"sources must have the same {name}, but {str(first.path)!r} has {one} and {str(second.path)!r} "
+                f"has {other}."
+            )
+
+
+def _write(chosen: Sequence[_Source], folder: Path, made_by: str, overwrite: bool) -> Path:
+    """Copy realizations into a new dataset, block by block, checked on the way."""
+    model = chosen[0][0]
+    config = model.config | {"dataset": model.config["dataset"] | {"realizations": len(chosen)}}
+    header = Header(model.grid, config, len(chosen), model.header.block, model.versions, made_by)
+    if any(folder.resolve() == dataset.path.resolve() for dataset, _ in chosen):
+        raise InputError(f"output {str(folder)!r} is one of the sources; choose another folder.")
+    with held(folder, resume=False, overwrite=overwrite), show_progress(made_by, len(chosen)) as report:
+        try:
+            for block in prepare(folder, header, resume=False):
+                members = header.members(block)
+                write_block(folder, header, block, _gather([chosen[k] for k in members]))
+                report(members.stop)
+        except BaseException as error:  # leave no half of a dataset
+            (folder / INDEX).unlink(missing_ok=True)
+            shutil.rmtree(folder / "blocks", ignore_errors=True)
+            if isinstance(error, OSError):
+                raise InputError(f"output {str(folder)!r} could not be written: {error.strerror}.") from None
+            raise
+    return folder
+
+
+def _gather(chosen: Sequence[_Source]) -> Block:
+    columns = {
+        name: np.concatenate([dataset.column(name, [k]) for dataset, k in chosen])
+        for name in ("Z", "S", "parameters", "origin", "checksum")
+    }
+    for (dataset, k), Z, S, stored in zip(chosen, *(columns[c] for c in ("Z", "S", "checksum")), strict=True):
+        if checksum(Z, S) != stored:
+            raise InputError(f"dataset {str(dataset.path)!r} is damaged: realization {k} has another checksum.")
+    return Block(columns["Z"], columns["S"], columns["parameters"], columns["origin"])

@@ -1,0 +1,49 @@
+"""What a dataset holds, for a person to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nnlod_fenics.dataset.reading import Dataset
+
+__all__ = ["describe"]
+
+
+def describe(path: str | Path) -> list[tuple[str, str]]:
+    """Describe a dataset, finished or not.
+
+    Args:
+        path: Its folder.
+
+    Returns:
+        Names and values.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    dataset = Dataset(path, partial=True)
+    header, grid, finished = dataset.header, dataset.grid, dataset.finished
+    size = dataset.realization_bytes
+    seeds = np.unique(dataset.column("origin", finished)[:, 0])
+    field = ", ".join(f"{key} {value}" for key, value in dataset.field_settings.items())
+    return [
+        ("realizations", f"{len(finished)} of {len(dataset)} finished"),
+        (
+            "samples",
+            f"{len(finished) * grid.num_elements} of {grid.num_patch_cells} inputs, {_outputs(dataset)} outputs",
+        ),
+        ("grid", ", ".join(f"{key} {value}" for key, value in grid.as_dict().items())),
+        ("field", field),
+        ("seeds", ", ".join(map(str, seeds))),
+        ("method, type", f"{header.config['dataset']['method']}, {header.dtype}"),
+        ("bytes a realization", f"{sum(size.values())} (field {size['Z']}, local matrices {size['S']})"),
+        ("made by", f"{header.made_by}, blocks of {header.block}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())),
+    ]
+
+
+def _outputs(dataset: Dataset) -> int:
+    rows, columns = dataset.grid.local_matrix_shape
+    return rows * columns

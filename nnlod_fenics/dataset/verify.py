@@ -1,0 +1,102 @@
+"""Checks of a dataset's content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nnlod_fenics.dataset.layout import checksum
+from nnlod_fenics.dataset.reading import Array, Dataset
+from nnlod_fenics.errors import InputError, MissingDependencyError
+from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.progress import show_progress
+
+__all__ = ["Verification", "verify_dataset"]
+
+_SUM = {"float64": 1e-10, "float32": 1e-5}  # of a row or column, relative to the largest entry of the matrix
+_DIFFERENCE = {"float64": 1e-9, "float32": 1e-5}  # between the methods, relative to the norm of the matrix
+
+
+@dataclass
+class Verification:
+    """What a check found.
+
+    Attributes:
+        realizations: Realizations that were checked.
+        largest_sum: Largest row or column sum of a local matrix, relative to its largest entry; 0 in theory.
+        recomputed: Local matrices that were computed once more.
+        largest_difference: Largest relative difference to them, in the Frobenius norm.
+        problems: One sentence for each thing that is wrong.
+    """
+
+    realizations: int = 0
+    largest_sum: float = 0.0
+    recomputed: int = 0
+    largest_difference: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verification:
+    """Check checksums, NaNs and zero row and column sums, and recompute some local matrices by the other method.
+
+    Args:
+        dataset: The dataset.
+        sample: How many local matrices to recompute with ``method="dolfinx"``.
+        seed: Which ones.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: If ``sample`` is negative.
+        MissingDependencyError: If matrices are to be recomputed without DOLFINx.
+    """
+    if sample < 0:
+        raise InputError(f"sample must be a number of local matrices, got {sample}.")
+    result = Verification()
+    chosen = np.random.default_rng(seed).integers([len(dataset), dataset.grid.num_elements], size=(sample, 2))
+    with show_progress("verify", len(dataset)) as report:
+        for k in range(len(dataset)):
+            Z, S = dataset.column("Z", [k])[0], dataset.column("S", [k])[0]
+            if _check_numbers(dataset, k, Z, S, result):
+                _recompute(dataset, k, Z, S, np.unique(chosen[chosen[:, 0] == k, 1]), result)
+            result.realizations += 1
+            report(k + 1)
+    return result
+
+
+def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verification) -> bool:
+    """Whether the numbers of a realization are those that were stored, and finite."""
+    if int(dataset.column("checksum", [k])[0]) != checksum(Z, S):
+        result.problems.append(f"realization {k} has another checksum than when it was stored.")
+        return False
+    if not (np.isfinite(Z).all() and np.isfinite(S).all()):
+        result.problems.append(f"realization {k} has NaN or infinite values.")
+        return False
+    matrices = S.astype(np.float64)
+    largest = np.abs(matrices).max(axis=(1, 2))
+    sums = np.maximum(np.abs(matrices.sum(axis=1)).max(axis=1), np.abs(matrices.sum(axis=2)).max(axis=1))
+    relative = float((sums / largest).max())
+    result.largest_sum = max(result.largest_sum, relative)
+    if not relative <= _SUM[str(S.dtype)]:
+        result.problems.append(f"realization {k} has a local matrix with row or column sums of {relative:.1e}, not 0.")
+    return True
+
+
+def _recompute(dataset: Dataset, k: int, Z: Array, S: Array, elements: Array, result: Verification) -> None:
+    if not len(elements):
+        return
+    try:
+        fresh = local_matrices(dataset.grid, np.exp(Z.astype(np.float64)), method="dolfinx", elements=elements)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"recomputing local matrices needs {error.name}, which is not installed; install FEniCSx or verify with "
+            f"--sample 0."
+        ) from None
+    difference = np.linalg.norm(S[elements] - fresh, axis=(1, 2)) / np.linalg.norm(fresh, axis=(1, 2))
+    result.recomputed += len(elements)
+    result.largest_difference = max(result.largest_difference, float(difference.max()))
+    for element, value in zip(elements, difference, strict=True):
+        if not value <= _DIFFERENCE[str(S.dtype)]:
+            result.problems.append(f"realization {k}, element {element}: recomputed, S differs by {value:.1e}.")

@@ -60,18 +60,18 @@ def _square(x: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def _inverse_factor(pivot: Tensor) -> Tensor:
-    """L⁻¹ for the Cholesky factors L of symmetric positive definite matrices, by halving.
+    """L⁻¹ for the Cholesky factors L of symmetric positive definite matrices (their upper half), by halving.
 
     Matrix products run many times faster than triangular solves of this size, on CPUs and GPUs. Where a
     matrix is not positive definite the result is NaN, which spreads to the patches that need it.
     """
     n = pivot.shape[-1]
     if n <= _BASE:
-        factor, info = torch.linalg.cholesky_ex(pivot)
+        factor, info = torch.linalg.cholesky_ex(pivot, upper=True)
         if bool((info != 0).any()):
             factor[info != 0] = torch.nan
         identity = torch.eye(n, dtype=pivot.dtype, device=pivot.device).expand_as(factor)
-        return torch.linalg.solve_triangular(factor, identity, upper=False)
+        return torch.linalg.solve_triangular(factor.mT, identity, upper=False)
     half = n // 2
     first = _inverse_factor(pivot[:, :half, :half])
     coupling = _product(first, pivot[:, :half, half:])
@@ -96,28 +96,34 @@ class Factors(NamedTuple):
 
 
 class _Sum(NamedTuple):
-    """The sum of some blocks, cut into pivot, coupling and rest; the lower coupling is not needed."""
+    """The sum of some symmetric blocks, cut into pivot, coupling and rest.
+
+    Only what stands above the diagonal is kept up, and the carried rows and columns, the last ones, whole.
+    """
 
     pivot: Tensor
     coupling: Tensor
     rest: Tensor
 
-    def add(self, child: Tensor, runs: tuple[tuple[int, int, int], ...]) -> None:
-        """Add the block of a child, run by run."""
+    def _part(self, row: int, column: int, height: int, width: int) -> Tensor:
         count = self.pivot.shape[1]
-        for row, row_target, height in runs:
-            source = child[:, row : row + height]
-            for column, column_target, width in runs:
-                if row_target < count:
-                    whole, shift = (self.pivot, 0) if column_target < count else (self.coupling, count)
-                    target = whole[:, row_target : row_target + height]
-                elif column_target < count:
-                    continue
+        if row >= count:
+            return self.rest[:, row - count : row - count + height, column - count : column - count + width]
+        if column >= count:
+            return self.coupling[:, row : row + height, column - count : column - count + width]
+        return self.pivot[:, row : row + height, column : column + width]
+
+    def add(self, child: Tensor, runs: tuple[tuple[int, int, int], ...], carried: int) -> None:
+        """Add the block of a child, run by run; its carried rows start at ``carried``."""
+        for place, (row, row_target, height) in enumerate(runs):
+            for column, column_target, width in runs[place:]:
+                source = child[:, row : row + height, column : column + width]
+                if row_target <= column_target:
+                    self._part(row_target, column_target, height, width).add_(source)
                 else:
-                    target, shift = self.rest[:, row_target - count : row_target - count + height], count
-                target[:, :, column_target - shift : column_target - shift + width] += source[
-                    :, :, column : column + width
-                ]
+                    self._part(column_target, row_target, width, height).add_(source.mT)
+                if row >= carried and row != column:
+                    self._part(column_target, row_target, width, height).add_(source.mT)
 
 
 def _pick(blocks: Tensor, index: IntArray) -> Tensor:
@@ -324,8 +330,6 @@ class Condensation:
         center = strips[ell]
         own = slice(ell * column, (ell + 2) * column)
         total[:, own, size:] = center[:, 2 * face : -sources, -sources:]
-        total[:, size:, own] = center[:, -sources:, 2 * face : -sources]
-        total[:, size:, size:] = center[:, -sources:, -sources:]
         if ell == 0:  # both faces lie on the patch boundary
             return total
         sides = [self._sweep(strips, total, low) for low in (True, False)]
@@ -357,6 +361,11 @@ class Condensation:
         order = list(range(ell)) if low else list(range(2 * ell, ell, -1))
         first, second = slice(0, face), slice(face, 2 * face)
         outer, inner = (first, second) if low else (second, first)
+
+        def between(strip: Tensor) -> Tensor:
+            block = strip[:, first, second]  # the blocks below the diagonal are not kept up
+            return block if low else block.mT
+
         own = slice(2 * face, 2 * face + 2 * column)
         start = strips[order[0]]
         diagonal, carried = start[:, inner, inner], start[:, inner, own]
@@ -365,7 +374,7 @@ class Condensation:
             new = slice(width - 2 * column, width) if low else slice(0, 2 * column)
             old = slice(0, width - column) if low else slice(column, width)
             right = self._scratch(("right face", step), len(strip), face, face + width).zero_()
-            right[:, :, :face] = strip[:, outer, inner]
+            right[:, :, :face] = between(strip)
             right[:, :, face:][:, :, old] = carried
             right[:, :, face:][:, :, new] += strip[:, outer, own]
             place = ("face", k if low else k + 1)
@@ -394,7 +403,7 @@ class Condensation:
             self._scratch(("rest", *place), batch, rest, rest).zero_(),
         )
         for child, runs in zip(children, merge.runs, strict=True):
-            total.add(child, runs)
+            total.add(child, runs, merge.carried)
         if count == 0:
             return total.rest
         factors = self._half_solve(total.pivot, total.coupling, *place)

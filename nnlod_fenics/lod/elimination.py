@@ -117,12 +117,14 @@ class Merge:
         offsets: Where the children lie, in units of children, x first, shape ``(children, d)``.
         runs: For each child, the runs of rows that enter the sum: first row of the child, first row of the
             sum, length.
+        carried: The first carried row of a child.
         eliminated: The first rows of the sum, the inner nodes of the new block.
         labels: What the remaining rows stand for.
     """
 
     offsets: IntArray
     runs: tuple[tuple[tuple[int, int, int], ...], ...]
+    carried: int
     eliminated: int
     labels: Labels
 
@@ -156,7 +158,7 @@ def _merge(
     for child in children:
         found = np.array([place.get(key, -1) for key in child.keys()])
         runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0], len(gone)))
-    return Merge(offsets, tuple(runs), len(gone), kept)
+    return Merge(offsets, tuple(runs), int(np.count_nonzero(children[0].nodes)), len(gone), kept)
 
 
 @dataclass(frozen=True, eq=False)

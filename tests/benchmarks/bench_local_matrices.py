@@ -30,6 +30,13 @@ CUBE = Grid(3, 8, 64, 1)
 LARGE = Grid(2, 64, 1024, 3, coefficient=512)
 
 
+CASES = {
+    "paper": ("the paper's discretisation", PAPER),
+    "cube": ("d = 3, 1/H = 8, r = 8, ell = 1", CUBE),
+    "large": ("64 x 64 coarse, r = 16, ell = 3", LARGE),
+}
+
+
 def lognormal(grid: Grid, n: int | None = None) -> np.ndarray:
     shape = grid.coefficient_shape if n is None else (n, *grid.coefficient_shape)
     return np.exp(np.random.default_rng(0).standard_normal(shape))
@@ -115,6 +122,7 @@ def plot(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plot", type=Path, help="measure against r, ℓ and 1/H and draw it here")
+    parser.add_argument("--case", choices=CASES, nargs="+", default=list(CASES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
@@ -125,12 +133,12 @@ def main() -> None:
         plot(arguments.plot)
         return
     repeats = arguments.repeats
-    results = [measure("paper's discretisation", PAPER, "cpu", 1, repeats), measure("d = 3", CUBE, "cpu", 1, 1)]
-    if torch.cuda.is_available():
-        print(torch.cuda.get_device_name())
-        results += [measure("paper's discretisation", PAPER, "cuda", n, repeats) for n in (1, 4, 8)]
-        results.append(measure("d = 3", CUBE, "cuda", 1, repeats))
-    results.append(measure("64 x 64 coarse, r = 16, ell = 3", LARGE, "cpu", 1, 1))
+    results = []
+    for case in arguments.case:
+        name, grid = CASES[case]
+        results.append(measure(name, grid, "cpu", 1, repeats if case == "paper" else 1))
+        if torch.cuda.is_available():
+            results += [measure(name, grid, "cuda", n, repeats) for n in ((1, 4, 8) if case == "paper" else (1,))]
     print(f"\npeak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1))

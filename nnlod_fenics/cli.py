@@ -65,9 +65,9 @@ def demo(
 
     Example: nnlod demo -o results/demo
     """
-    from nnlod_fenics.demo import run, summary
+    from nnlod_fenics.demo import SETTINGS, run, summary
 
-    result = run(output, _settings(None, overrides), overwrite)
+    result = run(output, _settings(None, [*SETTINGS, *(overrides or [])]), overwrite)
     _print_table(f"NN-LOD demo, report in {output / 'report.md'}", summary(result))
 
 

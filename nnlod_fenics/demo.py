@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nnlod_fenics.config import Config
+from nnlod_fenics.config import Config, load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.evaluation import NAMES, evaluate
@@ -18,7 +18,10 @@ from nnlod_fenics.output import figures
 from nnlod_fenics.surrogate import NNLOD, train
 from nnlod_fenics.surrogate.storage import read_json, write_json
 
-__all__ = ["run"]
+__all__ = ["SETTINGS", "run", "summary"]
+
+# What differs from the defaults, so that the demo takes minutes on two cores.
+SETTINGS = ("training.epochs=30", "training.drops=[[18, 1e-4], [25, 1e-5]]")
 
 
 def _available_cores() -> int:
@@ -40,7 +43,7 @@ def run(output: str | Path = "results/demo", config: Config | None = None, overw
 
     Args:
         output: Folder for data, model, figures, ParaView files and ``report.md``.
-        config: Settings; the defaults of :class:`nnlod_fenics.config.Config` if None.
+        config: Settings; the defaults with :data:`SETTINGS` if None.
         overwrite: Replace what is there.
 
     Returns:
@@ -49,7 +52,7 @@ def run(output: str | Path = "results/demo", config: Config | None = None, overw
     Raises:
         InputError: If the folder already holds a run, or a step fails.
     """
-    folder, config = Path(output), config or Config()
+    folder, config = Path(output), config or load_config(None, SETTINGS)
     if folder.exists() and any(folder.iterdir()):
         if not overwrite:
             raise InputError(

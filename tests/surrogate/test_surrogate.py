@@ -1,0 +1,156 @@
+"""The surrogate: loss, network, training that can be interrupted, and model files that can be trusted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nnlod_fenics import NNLOD, Grid, InputError, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics.config import load_config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.generate import generate
+from nnlod_fenics.surrogate import TrainingSettings, build_network, relative_loss, train
+
+GRID = Grid(2, 4, 16, 1, coefficient=8)
+OPTIONS = {"widths": [60, 60]}
+SETTINGS = TrainingSettings(epochs=6, batch_size=32, drops=((4, 1e-4),), checkpoint_minutes=0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Dataset:
+    settings = ["grid.coarse=4", "grid.fine=16", "grid.coefficient=8", "grid.ell=1", "dataset.realizations=20"]
+    folder = tmp_path_factory.mktemp("data") / "d"
+    generate(load_config(None, [*settings, "field.correlation_length=0.2"]), folder)
+    return Dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    return train(data, tmp_path_factory.mktemp("model") / "m", "paper", OPTIONS, SETTINGS)
+
+
+@pytest.fixture
+def copy(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "m"))
+
+
+def test_loss_is_the_mean_relative_square_error():
+    rng = np.random.default_rng(0)
+    S, predicted = rng.standard_normal((2, 5, 16, 4))
+    expected = np.mean([np.linalg.norm(p - s) ** 2 / np.linalg.norm(s) ** 2 for p, s in zip(predicted, S, strict=True)])
+    loss = relative_loss(torch.from_numpy(predicted), torch.from_numpy(S))
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+
+
+def test_paper_network_has_the_papers_layers_and_order():
+    grid = Grid(2, 32, 512, 2, coefficient=256)
+    network = build_network("paper", grid, seed=0)
+    linear = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    assert len(linear) == 8
+    assert [layer.in_features for layer in linear] == [1600, 1000, 1000, 800, 800, 600, 400, 300]
+    assert linear[-1].out_features == 144
+    with torch.no_grad():  # the output is vec(S), column by column
+        linear[-1].weight.zero_()
+        linear[-1].bias.copy_(torch.arange(144.0))
+        S = network(torch.zeros(1, 40, 40), torch.ones(1, 40, 40))[0]
+    assert S.shape == (36, 4) and S[1, 0] == 1 and S[0, 1] == 36
+
+
+def test_training_lowers_the_loss_and_keeps_the_best(trained):
+    history = json.loads((trained / "loss.json").read_text())
+    losses = json.loads((trained / "model.json").read_text())["losses"]
+    assert len(history) == 6 and history[-1]["train"] < 0.5 * history[0]["train"]
+    assert losses["validation"] == pytest.approx(min(entry["validation"] for entry in history))
+    assert np.isfinite(losses["test"])
+
+
+def test_same_seed_same_network(data, trained, tmp_path):
+    again = train(data, tmp_path / "m", "paper", OPTIONS, SETTINGS)
+    first, second = load_file(trained / "weights.safetensors"), load_file(again / "weights.safetensors")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_interrupted_and_resumed_is_the_same_loss_curve(data, trained, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(epoch: int, *_: float) -> None:
+        if epoch == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(data, tmp_path / "m", "paper", OPTIONS, SETTINGS, on_epoch=stop)
+    train(data, tmp_path / "m", "paper", OPTIONS, SETTINGS, resume=True)
+    whole, resumed = (json.loads((f / "loss.json").read_text()) for f in (trained, tmp_path / "m"))
+    assert [entry["train"] for entry in whole] == [entry["train"] for entry in resumed]
+
+
+def test_nn_lod(trained):
+    model = NNLOD.load(trained)
+    Z = load_config().make_field().sample(0, 0).Z[:8, :8]
+    S = model.local_matrices(Z)
+    assert S.shape == (16, 16, 4) and S.dtype == np.float64
+    assert not S[GRID.patch_nodes < 0].any()
+    np.testing.assert_allclose(model.solve(Z), solve_coarse(GRID, coarse_matrix(GRID, S)), rtol=1e-12)
+    assert model.out_of_range(0 * Z) == 0 and model.out_of_range(0 * Z + 100) > 1
+    exact = local_matrices(GRID, np.exp(Z))
+    error = np.linalg.norm(S - exact) / np.linalg.norm(exact)
+    assert error < 1  # better than predicting nothing
+
+
+def test_transfer_starts_from_the_weights_of_another_model(data, trained, tmp_path):
+    settings = TrainingSettings(epochs=1, batch_size=32, drops=(), init_from=str(trained))
+    train(data, tmp_path / "m", "paper", OPTIONS, settings)
+    scratch = json.loads((trained / "loss.json").read_text())[0]["train"]
+    assert json.loads((tmp_path / "m" / "loss.json").read_text())[0]["train"] < 0.7 * scratch
+
+
+def test_bad_models(copy, trained, tmp_path):
+    with pytest.raises(InputError, match=r"was trained for .* not for"):
+        NNLOD.load(trained, grid=Grid(2, 8, 16, 1))
+    with pytest.raises(InputError, match="does not exist"):
+        NNLOD.load(tmp_path / "none")
+    weights = copy / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(InputError, match="damaged or truncated"):
+        NNLOD.load(copy)
+    weights.write_bytes(whole)
+    description = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps(description | {"grid": Grid(2, 4, 16, 2, coefficient=8).as_dict()}))
+    with pytest.raises(InputError, match="do not fit the network"):
+        NNLOD.load(copy)
+    (copy / "model.json").write_text(json.dumps(description | {"model_version": 99}))
+    with pytest.raises(InputError, match="version 99"):
+        NNLOD.load(copy)
+    (copy / "model.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        NNLOD.load(copy)
+
+
+def test_bad_training(data, copy, tmp_path):
+    with pytest.raises(InputError, match="already holds files"):
+        train(data, copy, "paper", OPTIONS, SETTINGS)
+    with pytest.raises(InputError, match=r"network\.name must be one of"):
+        train(data, tmp_path / "a", "magic", {}, SETTINGS)
+    with pytest.raises(InputError, match="is no option of 'paper'"):
+        train(data, tmp_path / "a", "paper", {"width": 3}, SETTINGS)
+    with pytest.raises(InputError, match=r"training\.device must be"):
+        train(data, tmp_path / "a", "paper", OPTIONS, TrainingSettings(device="abacus"))
+    for given in ({"epochs": 0}, {"learning_rate": -1.0}, {"drops": ((3, -1.0),)}, {"seed": -1}):
+        with pytest.raises(InputError, match=r"training\."):
+            TrainingSettings(**given)
+    assert not (tmp_path / "a" / "model.json").exists()
+
+
+def test_field_of_another_grid(trained):
+    with pytest.raises(InputError, match="Z must have shape"):
+        NNLOD.load(trained).local_matrices(np.zeros((16, 16)))
+    with pytest.raises(InputError, match="Z must be finite"):
+        NNLOD.load(trained).local_matrices(np.full((8, 8), np.nan))

@@ -17,6 +17,8 @@ from nnlod_fenics.surrogate.settings import TrainingSettings
 
 __all__ = ["Config", "load_config"]
 
+_FIELD = {"kind": "lognormal", "variance": 0.5}  # where a file says nothing of the field
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -77,7 +79,7 @@ class Config(_Section):
     """All settings of a run; the defaults are those of the demo."""
 
     grid: GridSection = Field(default_factory=GridSection)
-    field: dict[str, Any] = Field(default_factory=lambda: {"kind": "lognormal", "variance": 0.5})
+    field: dict[str, Any] = Field(default_factory=lambda: dict(_FIELD))
     dataset: DatasetSection = Field(default_factory=DatasetSection)
     network: NetworkSection = Field(default_factory=NetworkSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
@@ -133,6 +135,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"config file {str(path)!r} is not valid TOML: {error}.") from None
 
 
+def _scales(given: Any, source: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The tables ``[scale.NAME.SECTION]`` of a file."""
+    tables = given.values() if isinstance(given, dict) else [None]
+    if not all(isinstance(table, dict) and all(isinstance(v, dict) for v in table.values()) for table in tables):
+        raise InputError(f"scale in {source} must hold tables [scale.NAME.SECTION], got {given!r}.")
+    scales: dict[str, dict[str, dict[str, Any]]] = given
+    return scales
+
+
 def _sentence(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -144,6 +155,8 @@ def _sentence(error: ValidationError, source: str) -> str:
     if first["type"] == "value_error":
         return f"{key} in {source}: {str(first['ctx']['error']).rstrip('.')}."
     given = first["input"]
+    if first["type"] in ("model_type", "dict_type"):
+        return f"{key} in {source} must be a table, got {given!r}."
     return f"{key} in {source}: {first['msg'][0].lower()}{first['msg'][1:]}, got {given!r}."
 
 
@@ -163,14 +176,19 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), s
     """
     table = {} if path is None else _read(Path(path))
     source = "the settings" if path is None else repr(str(path))
-    scales = table.pop("scale", {})
+    scales = _scales(table.pop("scale", {}), source)
     if scale is not None:
         if scale not in scales:
             raise InputError(f"scale must be one of {sorted(scales)} in {source}, got {scale!r}.")
         for section, entries in scales[scale].items():
-            table.setdefault(section, {}).update(entries)
+            if isinstance(table.setdefault(section, {}), dict):
+                table[section] = table[section] | entries
+    has_field = "field" in table
     for override in overrides:
         _set(table, override)
+    given = table.get("field", {})
+    if not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
+        table["field"] = _FIELD | given
     try:
         return Config.model_validate(table)
     except ValidationError as error:

@@ -29,6 +29,12 @@ def test_file_scale_and_overrides(tmp_path):
     assert config.training.make().drops == ((5, 1e-4),)
 
 
+def test_an_override_keeps_the_other_defaults_of_the_field():
+    field = load_config(None, ["field.correlation_length=0.2"]).make_field().settings()
+    assert (field["variance"], field["correlation_length"]) == (0.5, 0.2)
+    assert load_config(None, ["field.kind=uniform"]).make_field().settings()["kind"] == "uniform"
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=[p.stem for p in PRESETS])
 def test_presets_are_valid(path):
     full, small = load_config(path), load_config(path, scale="small")
@@ -51,6 +57,8 @@ def test_presets_are_valid(path):
         ("[training]\nepoch = 3", r"training\.epoch is no setting"),
         ("[training]\ndrops = [[3]]", r"training\.drops must be a list of"),
         ("grid = 4", r"grid in .*run\.toml'"),
+        ("[[grid]]\ncoarse = 4", r"grid in .*run\.toml' must be a table, got \["),
+        ("[scale.small]\ngrid = 3", r"scale in .*run\.toml' must hold tables"),
         ("[grid\n", "is not valid TOML"),
     ],
 )

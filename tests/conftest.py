@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before any library starts its threads: many tests run under mpirun, where ranks with several threads each
+# would wait for one another; every test and every process it starts uses one thread a rank.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

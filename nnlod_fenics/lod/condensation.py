@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
 from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, Merge, make_plan
 from nnlod_fenics.lod.leaves import leaf_templates
+from nnlod_fenics.lod.threads import spread_over_threads
 
 __all__ = ["Condensation", "default_chunk"]
 
@@ -282,8 +284,11 @@ class Condensation:
         result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
         inside = np.flatnonzero(numbers >= 0)
         batch = 64 if self.device.type == "cpu" else 4096
-        for part in np.split(inside, range(batch, len(inside), batch)):
+
+        def compute(part: IntArray) -> None:
             result[torch.from_numpy(part).to(self.device)] = self.element_blocks(numbers[part])
+
+        spread_over_threads(compute, np.split(inside, range(batch, len(inside), batch)), self.device)
         return result
 
     # -- level 4 -----------------------------------------------------------------------------------------
@@ -424,13 +429,14 @@ class Condensation:
         return _square(x, self._scratch(("square", *place), len(x), x.shape[2], x.shape[2]))
 
     def _scratch(self, place: tuple[int | str, ...], *shape: int) -> Tensor:
-        """Memory for a temporary, the same at every call: fresh memory costs a page fault every 4 KiB."""
+        """Memory of a thread for a temporary, the same at every call: fresh memory costs a fault every 4 KiB."""
         size = math.prod(shape)
         if self.record is not None or self.device.type != "cpu":
             return torch.empty(shape, dtype=self.dtype, device=self.device)
-        if place not in self._memory or len(self._memory[place]) < size:
-            self._memory[place] = torch.empty(size, dtype=self.dtype)
-        return self._memory[place][:size].view(shape)
+        key = (threading.get_ident(), *place)
+        if key not in self._memory or len(self._memory[key]) < size:
+            self._memory[key] = torch.empty(size, dtype=self.dtype)
+        return self._memory[key][:size].view(shape)
 
     def _note(self, what: Any, *place: int | str) -> None:
         """Keep what back substitution needs, if it will be done."""

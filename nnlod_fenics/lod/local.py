@@ -94,6 +94,7 @@ def _condensed(
 ) -> list[npt.NDArray[Any]]:
     from nnlod_fenics.lod.backsubstitution import solve_correctors
     from nnlod_fenics.lod.condensation import Condensation, default_chunk
+    from nnlod_fenics.lod.threads import spread_over_threads
 
     condensation = Condensation(grid, A, options.device, options.torch)
     count = len(A) * len(elements)
@@ -104,14 +105,17 @@ def _condensed(
     realization = np.repeat(np.arange(len(A)), len(elements))[:, None]
     positions = np.concatenate([realization, np.tile(grid.elements[elements], (len(A), 1))], axis=1)
     size = options.chunk or default_chunk(grid, options.device, options.numpy.itemsize)
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        if options.correctors:
-            found = list(solve_correctors(condensation, positions[part]))
-        else:
-            found = [condensation.patches(positions[part])]
-        for result, values in zip(results, found, strict=True):
-            result[part] = values.cpu().numpy()
+    parts = [slice(start, start + size) for start in range(0, count, size)]
+
+    def compute(part: slice) -> None:
+        results[0][part] = condensation.patches(positions[part]).cpu().numpy()
+
+    if options.correctors:
+        for part in parts:
+            for result, values in zip(results, solve_correctors(condensation, positions[part]), strict=True):
+                result[part] = values.cpu().numpy()
+    else:
+        spread_over_threads(compute, parts, condensation.device)
     return [r.reshape(len(A), len(elements), *shape) for r, shape in zip(results, shapes, strict=True)]
 
 

@@ -8,8 +8,11 @@ from typing import Any
 import gstools
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields.arguments import check_dim, check_positive
 
 __all__ = ["covariance_model", "matern"]
+
+_SMOOTHEST = 20.0  # beyond it GSTools silently takes the Gaussian limit, 1 % away from (2.3)
 
 
 def matern(
@@ -21,13 +24,13 @@ def matern(
         dim: Space dimension.
         variance: σ².
         correlation_length: ρ, in units of the side of D.
-        smoothness: ν.
+        smoothness: ν, from 0.2 (GSTools' bound) to 20.
 
     Returns:
         GSTools' Matérn model with ``rescale=√2``: on its own it has √ν in place of √(2ν).
 
     Raises:
-        InputError: If a parameter is not positive and finite.
+        InputError: If a parameter is out of its range.
     """
     return covariance_model("Matern", dim, variance, correlation_length, smoothness)
 
@@ -48,19 +51,20 @@ def covariance_model(
         The model.
 
     Raises:
-        InputError: If there is no such model or a parameter is not positive and finite.
+        InputError: If there is no such model or a parameter is out of its range.
     """
-    given = {"variance": variance, "correlation_length": correlation_length}
+    check_dim(dim)
+    check_positive("variance", variance)
+    check_positive("correlation_length", correlation_length)
     if smoothness is not None:
-        given["smoothness"] = smoothness
-    for key, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-            raise InputError(f"{key} must be a positive number, got {value!r}.")
-    kind = getattr(gstools, name, None)
+        check_positive("smoothness", smoothness)
+    kind = getattr(gstools, name, None) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, gstools.CovModel)) or kind is gstools.CovModel:
         raise InputError(f"covariance must be the name of a GSTools covariance model such as 'Matern', got {name!r}.")
     options: dict[str, Any] = {"dim": dim, "var": variance, "len_scale": correlation_length}
     if name == "Matern":
+        if smoothness is not None and smoothness > _SMOOTHEST:
+            raise InputError(f"smoothness must be at most {_SMOOTHEST:g}, got {smoothness!r}.")
         options |= {"nu": smoothness or 0.5, "rescale": math.sqrt(2)}
     elif smoothness is not None:
         raise InputError(f"smoothness belongs to the Matern model only, got it for covariance {name!r}.")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields.arguments import is_positive
 
 __all__ = ["Parameter", "parse_parameter"]
 
@@ -27,6 +28,11 @@ class Parameter:
     kind: str
     values: tuple[float, ...]
 
+    @property
+    def finite(self) -> bool:
+        """Whether it takes finitely many values only."""
+        return self.kind in ("fixed", "choice")
+
     def draw(self, rng: np.random.Generator) -> float:
         """Draw a value."""
         if self.kind == "fixed":
@@ -43,10 +49,6 @@ class Parameter:
         return self.values[0] if self.kind == "fixed" else {self.kind: list(self.values)}
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-
-
 def parse_parameter(key: str, given: Any) -> Parameter:
     """Read the law of a parameter.
 
@@ -60,11 +62,11 @@ def parse_parameter(key: str, given: Any) -> Parameter:
     Raises:
         InputError: If it is none of these.
     """
-    if _is_positive(given):
+    if is_positive(given):
         return Parameter("fixed", (float(given),))
     if isinstance(given, dict) and len(given) == 1:
         ((kind, values),) = given.items()
-        fits = isinstance(values, (list, tuple)) and len(values) > 0 and all(_is_positive(v) for v in values)
+        fits = isinstance(values, (list, tuple)) and len(values) > 0 and all(is_positive(v) for v in values)
         if fits and kind == "choice":
             return Parameter(kind, tuple(map(float, values)))
         if fits and kind in ("uniform", "loguniform") and len(values) == 2 and values[0] < values[1]:

@@ -130,8 +130,7 @@ def _run(header: Header, config: Config, folder: Path, comm: Any, blocks: list[i
 def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule, stop: _Stop) -> None:
     for block in schedule:
         try:
-            with stop.interrupting():
-                content = _compute(header, law, block)
+            content = _compute(header, law, block, stop)
         except Interrupted:
             return schedule.halt(_STOPPED)
         try:
@@ -145,11 +144,12 @@ def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule
         schedule.finished(len(header.members(block)))
 
 
-def _compute(header: Header, law: FieldLaw, block: int) -> Block:
-    """Compute the realizations of a block one by one."""
+def _compute(header: Header, law: FieldLaw, block: int, stop: _Stop) -> Block:
+    """Compute the realizations of a block one by one; a signal drops the block before the next of them."""
     grid, settings = header.grid, header.config["dataset"]
     Z, S, parameters, origin = [], [], [], []
     for k in header.members(block):
+        stop.check()
         sample = law.sample(settings["seed"], k)
         Z.append(sample.Z.astype(header.dtype))  # S belongs to the field as stored
         S.append(local_matrices(grid, np.exp(Z[-1].astype(np.float64)), method=settings["method"]))
@@ -157,6 +157,7 @@ def _compute(header: Header, law: FieldLaw, block: int) -> Block:
             raise NumericalError(f"local matrices of realization {k} (seed {settings['seed']}) are not finite.")
         parameters.append([sample.parameters.get(name, np.nan) for name in PARAMETERS])
         origin.append([settings["seed"], k])
+    stop.check()
     return Block(np.stack(Z), np.stack(S), np.array(parameters), np.array(origin, dtype=np.int64))
 
 
@@ -164,24 +165,16 @@ class _Stop:
     """Whether a signal has told this process to stop."""
 
     def __init__(self) -> None:
-        self._received = self._interrupting = False
+        self._received = False
 
     def receive(self, number: int, frame: Any) -> None:
-        """Signal handler."""
+        """Signal handler; only notes the signal, since an exception may not be raised inside a library's call."""
         self._received = True
-        if self._interrupting:
-            raise Interrupted
 
-    @contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Work that a signal breaks off at once, or keeps from starting."""
-        self._interrupting = True
-        try:
-            if self._received:
-                raise Interrupted
-            yield
-        finally:
-            self._interrupting = False
+    def check(self) -> None:
+        """Break off if a signal has come."""
+        if self._received:
+            raise Interrupted
 
 
 @contextmanager

@@ -17,13 +17,13 @@ with the datasets
 Z and S are chunked by realization. The virtual datasets are made before the first realization: what is not
 there yet reads as NaN, and as 0 in ``done``.
 
-Why not one file written by all ranks (``mpio``)? Measured by ``tests/benchmarks/bench_dataset.py``, two ranks
-writing blocks of 7 MB to a local disk: mpio 0.9 to 1.2 GB/s, files of their own 1.0 to 1.5 GB/s, each less
-than 1 % of the time of computing them, so throughput does not decide. What a kill leaves behind does: of a
-file that was open for parallel writing HDF5 refused to open the rest in every try, and with it all finished
-realizations were lost; the same holds for one file a writer. A block is written under a temporary name,
-synchronised and renamed, so that a killed job leaves whole blocks and nothing else. No rank waits for
-another, no collective call can hang, and any h5py will do.
+Why not one file written by all ranks (``mpio``)? Writing takes 0.2 to 0.3 % of the time of computing (paper's
+discretisation), so throughput does not decide; on two ranks of a busy machine mpio wrote 296 MB/s, files of
+their own, each synchronised, 197 MB/s (``tests/benchmarks/bench_dataset.py storage``). What a kill leaves
+behind decides: in four tries of four HDF5 could not open a parallel file whose rank was killed. With regular
+flushes it could, in four of four, but a flush is collective, so that ranks would wait for each other. A block
+is written under a temporary name, synchronised and renamed, so that a killed job leaves whole blocks and
+nothing else. No rank waits for another, and any h5py will do.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The fields are kept, not the patches: those are (2ℓ+1)^d times larger. Seen as rows of cells along x, all
 starting at an element's border and overlapping each other, the padded fields are a matrix without a copy, and
-a batch is one gather of rows: 700,000 patches/s for the paper's discretisation on one core, five times as
-many as by indexing windows cell by cell (``tests/benchmarks/bench_dataset.py``).
+a batch is one gather of rows, several times faster than indexing windows cell by cell
+(``tests/benchmarks/bench_dataset.py patches``).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
@@ -119,7 +120,7 @@ def generate(
         make(_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
     except Interrupted as stopped:
         if _is_first_rank():
-            typer.echo(str(stopped), err=True)
+            typer.echo(f"nnlod: {stopped}", err=True)
         raise typer.Exit(EXIT_RESUMABLE) from None
 
 
@@ -303,7 +304,14 @@ def _is_first_rank() -> bool:
 def main() -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:  # Ctrl-C
+        print("nnlod: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        if _is_first_rank():
+            error.show()
+        sys.exit(error.exit_code)
     except (InputError, MissingDependencyError) as error:
         if _is_first_rank():
             print(f"nnlod: {error}", file=sys.stderr)
@@ -311,6 +319,4 @@ def main() -> None:
     except NumericalError as error:
         print(f"nnlod: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("nnlod: interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)

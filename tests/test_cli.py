@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -74,6 +76,44 @@ def test_evaluate_and_info(work, tmp_path):
     for name, key in (("data", "realizations"), ("model", "losses")):
         assert key in json.loads(nnlod("info", work / name).stdout)
     fails(nnlod("info", tmp_path / "nothing"), "is neither a dataset, a model nor a settings file")
+
+
+def test_dataset_operations(work, tmp_path):
+    for command in ("info", "verify", "merge", "split"):
+        done = nnlod("dataset", command, "--help")
+        assert done.returncode == 0 and f"Example: nnlod dataset {command}" in done.stdout
+    assert "10 of 10 finished" in nnlod("dataset", "info", work / "data").stdout
+    assert nnlod("dataset", "verify", work / "data", "--sample", "2").returncode == 0
+    assert nnlod("dataset", "split", work / "data", "-o", tmp_path / "parts").returncode == 0
+    done = nnlod("dataset", "merge", tmp_path / "parts" / "train", tmp_path / "parts" / "test", "-o", tmp_path / "m")
+    assert done.returncode == 0
+    assert "9 of 9 finished" in nnlod("dataset", "info", tmp_path / "m").stdout
+    with h5py.File(tmp_path / "m" / "blocks" / "000001.h5", "r+") as file:
+        file["S"][0, 0, 0, 0] += 1
+    done = nnlod("dataset", "verify", tmp_path / "m", "--sample", "0")
+    assert done.returncode == 1 and done.stderr.startswith("nnlod: realization 2 has another checksum")
+    fails(
+        nnlod("dataset", "merge", tmp_path / "m", tmp_path / "m", "-o", tmp_path / "n"), "must not share realizations"
+    )
+
+
+def test_ctrl_c_leaves_no_traceback(work, tmp_path):
+    command = [sys.executable, "-m", "nnlod_fenics", "train", work / "data", "-o", tmp_path / "m", *QUICK]
+    job = subprocess.Popen(
+        [*map(str, command), "-s", "training.epochs=1000000"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "m").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    job.send_signal(signal.SIGINT)
+    _, message = job.communicate(timeout=60)
+    assert job.returncode == 130 and "Traceback" not in message
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "import sys, nnlod_fenics.cli; assert not {'torch', 'h5py', 'gstools', 'dolfinx'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
 
 
 def test_sample(tmp_path):

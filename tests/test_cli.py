@@ -100,7 +100,12 @@ def test_dataset_operations(work, tmp_path):
 def test_ctrl_c_leaves_no_traceback(work, tmp_path):
     command = [sys.executable, "-m", "nnlod_fenics", "train", work / "data", "-o", tmp_path / "m", *QUICK]
     job = subprocess.Popen(
-        [*map(str, command), "-s", "training.epochs=1000000"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*map(str, command), "-s", "training.epochs=1000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a job in the background of a script ignores Ctrl-C, and its children with it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "m").exists() and time.monotonic() < deadline:

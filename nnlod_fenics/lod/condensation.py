@@ -38,6 +38,8 @@ IntArray = npt.NDArray[np.int64]
 
 
 _BASE = 16  # size of a pivot block that LAPACK factorises; larger ones are halved, so that products dominate
+_WHOLE = 160  # size of a pivot block whose L⁻¹ is formed
+_ROWS = 4  # rows of patches, d = 3: each but the outer two merges along z are shared by three of them
 
 
 def _fill_empty_pivots(block: Tensor) -> None:
@@ -83,6 +85,22 @@ def _inverse_factor(pivot: Tensor) -> Tensor:
     result[:, half:, half:] = second
     result[:, half:, :half] = -_product(_product(second, coupling.mT), first)
     return result
+
+
+def _forward(pivot: Tensor, right: Tensor, out: Tensor) -> None:
+    """L⁻¹ B, for large pivots without forming all of L⁻¹, which would take half as many operations again."""
+    n = pivot.shape[-1]
+    if n <= _WHOLE:
+        _product(_inverse_factor(pivot), right, out)
+        return
+    half = n // 2
+    both = torch.cat([pivot[:, :half, half:], right[:, :half]], dim=2)
+    solved = torch.empty_like(both)
+    _forward(pivot[:, :half, :half], both, solved)
+    coupling, first = solved[:, :, : n - half], solved[:, :, n - half :]
+    out[:, :half] = first
+    rest = right[:, half:] - _product(coupling.mT, first)
+    _forward(pivot[:, half:, half:] - _square(coupling), rest, out[:, half:])
 
 
 class Factors(NamedTuple):
@@ -220,23 +238,28 @@ class Condensation:
 
     def _with_sources(self, block: Tensor) -> Tensor:
         """Append the rows of the hats once more: as right-hand sides of (3.1)."""
-        labels, sources = self.plan.element, self.plan.element.at(HAT)
-        rows = torch.tensor([*range(len(labels) - len(sources)), *sources], device=self.device)
-        return block[:, rows][:, :, rows]
+        size = len(self.plan.element)
+        rest, hats = size - 2**self.grid.dim, torch.from_numpy(self.plan.element.at(HAT)).to(self.device)
+        result = block.new_empty((len(block), size, size))
+        result[:, :rest, :rest] = block
+        result[:, rest:, :rest] = block[:, hats]
+        result[:, :, rest:] = result[:, :, hats]
+        return result
 
     def _clear_boundary(self, block: Tensor, elements: IntArray) -> None:
         """Clear rows and columns of fine nodes and multipliers on ∂D."""
         grid, labels = self.grid, self.plan.element
         position = grid.elements[elements]
-        touching = np.flatnonzero(((position == 0) | (position == grid.coarse - 1)).any(axis=1))
-        if not len(touching):
-            return
-        at = position[touching][:, None, :] * np.where(labels.nodes, grid.ratio, 1)[None, :, None] + labels.position
-        end = np.where(labels.nodes, grid.fine, grid.coarse)[None, :, None]
-        bound = (labels.nodes | (labels.kind == MULTIPLIER))[None] & ((at == 0) | (at == end)).any(axis=2)
-        keep = torch.from_numpy(~bound).to(self.device, self.dtype)
-        rows = torch.from_numpy(touching).to(self.device)
-        block[rows] *= keep[:, :, None] * keep[:, None, :]
+        sides = (position == grid.coarse - 1).astype(int) - (position == 0) + 3 * (grid.coarse == 1)
+        for side in np.unique(sides, axis=0):
+            touching = np.flatnonzero((sides == side).all(axis=1))
+            at = position[touching[0]] * np.where(labels.nodes, grid.ratio, 1)[:, None] + labels.position
+            end = np.where(labels.nodes, grid.fine, grid.coarse)[:, None]
+            bound = (labels.nodes | (labels.kind == MULTIPLIER)) & ((at == 0) | (at == end)).any(axis=1)
+            rows = torch.from_numpy(touching).to(self.device)[:, None]
+            columns = torch.from_numpy(np.flatnonzero(bound)).to(self.device)[None]
+            block[rows, columns] = 0
+            block.mT[rows, columns] = 0
 
     # -- level 3 -----------------------------------------------------------------------------------------
 
@@ -253,13 +276,20 @@ class Condensation:
         """
         if level == 0:
             return self._padded_elements(positions)
+        available, index = self._below(level, positions)
+        return self._join(level, available, index)
+
+    def _below(self, level: int, positions: IntArray) -> tuple[Tensor, IntArray]:
+        """The children of blocks: all that occur, and which of them each block has, shape ``(k, children)``."""
         merge = self.plan.windows[level - 1]
         children = positions[:, None, :] + np.pad(merge.offsets, ((0, 0), (1, 0)))[None]
         unique, inverse = np.unique(children.reshape(-1, positions.shape[1]), axis=0, return_inverse=True)
-        available = self.blocks(level - 1, unique)
-        index = inverse.reshape(len(positions), -1)
+        return self.blocks(level - 1, unique), inverse.reshape(len(positions), -1)
+
+    def _join(self, level: int, available: Tensor, index: IntArray) -> Tensor:
         self._note(index, "children", level)
-        return self._merge([_pick(available, index[:, k]) for k in range(index.shape[1])], merge, "window", level)
+        children = [_pick(available, index[:, k]) for k in range(index.shape[1])]
+        return self._merge(children, self.plan.windows[level - 1], "window", level)
 
     def _numbers(self, positions: IntArray) -> IntArray:
         return positions @ self.grid.coarse ** np.arange(self.grid.dim)
@@ -313,11 +343,25 @@ class Condensation:
         steps[:, 1] = np.arange(-ell, ell + 1)
         children = (positions[:, None, :] + steps[None]).reshape(-1, positions.shape[1])
         unique, inverse = np.unique(children, axis=0, return_inverse=True)
-        strips = self.blocks(self.grid.dim - 1, unique)
         index = inverse.reshape(len(positions), -1)
         self._note(index, "strips")
-        carried = self._close([_pick(strips, index[:, k]) for k in range(index.shape[1])])
-        return self._local_matrices(carried, positions)
+        top = self.grid.dim - 1
+        available, below = self._below(top, unique) if top else (self.blocks(0, unique), index)
+        result = []
+        for row in self._rows(positions):
+            used, own = np.unique(index[row], return_inverse=True)
+            strips = self._join(top, available, below[used]) if top else available
+            own = own.reshape(len(row), -1)
+            carried = self._close([_pick(strips, own[:, k]) for k in range(own.shape[1])])
+            result.append(self._local_matrices(carried, positions[row]))
+        return torch.cat(result)
+
+    def _rows(self, positions: IntArray) -> list[IntArray]:
+        """Cut patches into rows along x, d = 3: strips are large there, and of a row they need no copies."""
+        numbers = np.arange(len(positions))
+        if self.grid.dim < 3 or self.record is not None:
+            return [numbers]
+        return np.split(numbers, np.flatnonzero(np.diff(positions[:, [0, 2, 3]], axis=0).any(axis=1)) + 1)
 
     def _close(self, strips: list[Tensor]) -> Tensor:
         """Eliminate the faces between strips.
@@ -345,14 +389,14 @@ class Condensation:
         right[:, :, face:][:, :, own] = center[:, :face, 2 * face : -sources]
         right[:, :, face + size :] = center[:, :face, -sources:]
         right[:, :, face : face + sides[0][1].shape[2]] += sides[0][1]
-        product = self._square(self._half_solve(pivot, right, "face", ell).coupling, "center")
+        product = self._square(self._half_solve(pivot, right, "face", ell), "center")
         pivot = center[:, face : 2 * face, face : 2 * face] + sides[1][0] - product[:, :face, :face]
         right = -product[:, :face, face:]
         right[:, :, own] += center[:, face : 2 * face, 2 * face : -sources]
         right[:, :, size:] += center[:, face : 2 * face, -sources:]
         right[:, :, size - sides[1][1].shape[2] : size] += sides[1][1]
         total -= product[:, face:, face:]
-        total -= self._square(self._half_solve(pivot, right, "face", ell + 1).coupling, "last")
+        total -= self._square(self._half_solve(pivot, right, "face", ell + 1), "last")
         return total
 
     def _sweep(self, strips: list[Tensor], total: Tensor, low: bool) -> tuple[Tensor, Tensor]:
@@ -383,7 +427,7 @@ class Condensation:
             right[:, :, face:][:, :, old] = carried
             right[:, :, face:][:, :, new] += strip[:, outer, own]
             place = ("face", k if low else k + 1)
-            product = self._square(self._half_solve(diagonal + strip[:, outer, outer], right, *place).coupling, *place)
+            product = self._square(self._half_solve(diagonal + strip[:, outer, outer], right, *place), *place)
             diagonal = strip[:, inner, inner] - product[:, :face, :face]
             carried = -product[:, :face, face:]
             carried[:, :, new] += strip[:, inner, own]
@@ -397,7 +441,7 @@ class Condensation:
         if count == 0:
             return matrix
         factors = self._half_solve(matrix[:, :count, :count], matrix[:, :count, count:], "leaf", leaf)
-        return matrix[:, count:, count:] - self._square(factors.coupling, "leaf")
+        return matrix[:, count:, count:] - self._square(factors, "leaf")
 
     def _merge(self, children: list[Tensor], merge: Merge, *place: int | str) -> Tensor:
         """Add the blocks of the children, and eliminate what has become inner."""
@@ -411,19 +455,19 @@ class Condensation:
             total.add(child, runs, merge.carried)
         if count == 0:
             return total.rest
-        factors = self._half_solve(total.pivot, total.coupling, *place)
-        total.rest.sub_(self._square(factors.coupling, *place))
+        total.rest.sub_(self._square(self._half_solve(total.pivot, total.coupling, *place), *place))
         return total.rest
 
-    def _half_solve(self, pivot: Tensor, right: Tensor, *place: int | str) -> Factors:
-        """Factorise pivot blocks; fills empty pivots with ones."""
+    def _half_solve(self, pivot: Tensor, right: Tensor, *place: int | str) -> Tensor:
+        """L⁻¹ B for pivot blocks P = L Lᵀ; fills empty pivots with ones."""
         _fill_empty_pivots(pivot)
-        inverse = _inverse_factor(pivot)
-        out = self._scratch(("coupling", *place), *right.shape)
-        factors = Factors(inverse, _product(inverse, right, out))
-        if self.record is not None:
-            self.record[place] = factors
-        return factors
+        coupling = self._scratch(("coupling", *place), *right.shape)
+        if self.record is None:
+            _forward(pivot, right, coupling)
+        else:
+            inverse = _inverse_factor(pivot)
+            self.record[place] = Factors(inverse, _product(inverse, right, coupling))
+        return coupling
 
     def _square(self, x: Tensor, *place: int | str) -> Tensor:
         return _square(x, self._scratch(("square", *place), len(x), x.shape[2], x.shape[2]))
@@ -461,8 +505,9 @@ class Condensation:
         sources = slice(-(2**self.grid.dim), None)
         gram = -carried[:, multiplier][:, :, multiplier]
         right = carried[:, multiplier]
-        inverse, solved = self._half_solve(gram, right[:, :, sources], "gram")
-        solved = inverse.mT @ solved
+        _fill_empty_pivots(gram)
+        inverse = _inverse_factor(gram)
+        solved = inverse.mT @ (inverse @ right[:, :, sources])
         self._note(solved, "multipliers")
         result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved
         self._check(result, positions)
@@ -505,14 +550,16 @@ def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
         itemsize: Bytes of a number.
 
     Returns:
-        On a CPU one row of patches along x: they share strips, and larger batches only leave the caches.
-        Elsewhere as many rows as a quarter of the free memory holds.
+        On a CPU one row of patches along x, which share strips; larger batches only leave the caches. For d = 3
+        some rows, as memory allows: neighbours along y share what was merged along z. Elsewhere as many rows as
+        a quarter of the free memory holds.
     """
-    if device == "cpu":
+    cpu = device == "cpu"
+    if cpu and grid.dim < 3:
         return grid.coarse
     plan = make_plan(grid.dim, grid.ratio, grid.ell)
     width = 2 * grid.ell + 1
     widest = max([width * len(plan.element) ** 2, *(2 * merge.size**2 for merge in plan.windows)])
     patch = width * len(plan.strip) ** 2 + 12 * plan.face**2
-    patches = _free_memory(torch.device(device)) // 4 // (itemsize * (widest + patch))
-    return int(max(patches // grid.coarse, 1) * grid.coarse)
+    rows = _free_memory(torch.device(device)) // (8 if cpu else 4) // (itemsize * (widest + patch) * grid.coarse)
+    return grid.coarse * max(min(rows, _ROWS) if cpu else rows, 1)

@@ -91,22 +91,24 @@ class Labels:
     def sorted(self, axis: int = 0, joints: npt.NDArray[np.bool_] | None = None) -> Labels:
         """Order the rows so that what neighbours along an axis share are long runs of rows.
 
+        Among nodes the last axis counts fastest: blocks grow along it first, so that what a block contributes
+        to a larger one is a line of it, then a face.
+
         Args:
             axis: Axis along which the blocks will be merged next.
             joints: Nodes that will then be inner (all nodes if None): they come first, layer by layer
-                along the axis; the other nodes follow, line by line in the direction of the axis; then the
-                carried rows, column by column along x, and the sources.
+                along the axis; the other nodes follow; then the carried rows, column by column along x,
+                and the sources.
 
         Returns:
             The same labels in another order.
         """
-        position, dim = self.position, self.position.shape[1]
+        position = self.position
+        keys = np.where(self.nodes[:, None], position[:, ::-1], position).T
         joint = self.nodes if joints is None else joints
         rank = np.select([joint, self.nodes, self.kind != SOURCE], [0, 1, 2], 3)
         layer = np.select([joint, rank == 2], [position[:, axis], position[:, 0]], 0)
-        line = np.where(rank == 1, position[:, axis], 0)
-        others = [np.where((rank == 1) & (a == axis), 0, position[:, a]) for a in range(dim)]
-        return self[np.lexsort((line, *others, np.where(rank == 2, self.kind, 0), layer, rank))]
+        return self[np.lexsort((*keys, np.where(rank == 2, self.kind, 0), layer, rank))]
 
 
 @dataclass(frozen=True, eq=False)

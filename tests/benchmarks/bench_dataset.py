@@ -1,7 +1,7 @@
 """Speed of datasets: generation on ranks, writing, patches for training, and files against parallel HDF5.
 
-Run ``python tests/benchmarks/bench_dataset.py PART ...`` with some of the parts ``generate``, ``storage``,
-``patches``; without any, all of them. Set OMP_NUM_THREADS=1.
+Run ``python tests/benchmarks/bench_dataset.py PART ...`` with some of the parts ``generate``, ``schedule``,
+``storage``, ``patches``; without any, all of them. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 import nnlod_fenics.dataset.generate as generation
-from nnlod_fenics import Grid
+from nnlod_fenics import Grid, local_matrices
 from nnlod_fenics.config import load_config
+from nnlod_fenics.dataset import schedule
 from nnlod_fenics.dataset.layout import Block, Header, write_block
 from nnlod_fenics.dataset.patches import Patches
 
@@ -58,6 +59,25 @@ def generate(realizations: int) -> None:
     if comm.rank == 0:
         rate, part = count / elapsed, share / elapsed / comm.size
         print(f"generate, {comm.size} ranks: {rate:.3f} realizations/s, writing {100 * part:.2f} % of the time")
+
+
+def handing_out(blocks: int = 2000) -> None:
+    """Time in which the other rank gets a block, and in which rank 0 serves it, while rank 0 computes."""
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    for pause, what in ((schedule._PAUSE, "a rank waits for a block"), (0.0, "rank 0 serves a block in at most")):
+        schedule._PAUSE = pause
+        handed = schedule.Schedule(comm, range(blocks), lambda steps: None)
+        if comm.rank == 0:
+            A = np.exp(np.random.default_rng(0).standard_normal(GRID.coefficient_shape))
+            while handed._server is not None and handed._server.is_alive():
+                local_matrices(GRID, A, elements=np.arange(64))
+        else:
+            start = time.perf_counter()
+            taken = sum(1 for _ in handed)
+            print(f"schedule: {what} {1e3 * (time.perf_counter() - start) / taken:.2f} ms", flush=True)
+        handed.close()
 
 
 def storage(blocks: int = 40) -> None:
@@ -117,13 +137,15 @@ def patches(realizations: int = 100, batch: int = 1000) -> None:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["generate", "storage", "patches"]
+    parts = sys.argv[1:] or ["generate", "schedule", "storage", "patches"]
     if parts[0] == "--worker":
-        generate(int(parts[2])) if parts[1] == "generate" else storage()
+        {"generate": generate, "schedule": handing_out, "storage": storage}[parts[1]](*map(int, parts[2:]))
         return
     if "generate" in parts:
         for ranks in (1, 2):
             mpirun(ranks, "--worker", "generate", os.environ.get("BENCH_REALIZATIONS", "8"))
+    if "schedule" in parts:
+        mpirun(2, "--worker", "schedule")
     if "storage" in parts:
         mpirun(2, "--worker", "storage")
     if "patches" in parts:

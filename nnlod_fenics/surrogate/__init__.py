@@ -1,18 +1,24 @@
 """The surrogate: networks, loss, training, and NN-LOD itself."""
 
-from nnlod_fenics.surrogate.loss import relative_loss
+from nnlod_fenics.surrogate.blocks import Blocks
+from nnlod_fenics.surrogate.data import TrainingData
+from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
 from nnlod_fenics.surrogate.model import NNLOD
 from nnlod_fenics.surrogate.networks import NETWORKS, build_network, count_parameters
 from nnlod_fenics.surrogate.settings import TrainingSettings
-from nnlod_fenics.surrogate.training import evaluate_loss, train
+from nnlod_fenics.surrogate.training import evaluate_loss, train, train_from_config
 
 __all__ = [
     "NETWORKS",
     "NNLOD",
+    "Blocks",
+    "TrainingData",
     "TrainingSettings",
     "build_network",
     "count_parameters",
     "evaluate_loss",
+    "matrix_errors",
     "relative_loss",
     "train",
+    "train_from_config",
 ]

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from nnlod_fenics.coefficient import check_field
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.surrogate.networks import build_network
-from nnlod_fenics.surrogate.storage import load_weights, read_model
+from nnlod_fenics.surrogate.processes import find_device
+from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
 
 __all__ = ["NNLOD"]
 
@@ -30,6 +32,7 @@ class NNLOD:
 
     def __init__(self, grid: Grid, network: nn.Module, description: dict[str, Any]) -> None:
         self.grid, self.network, self.description = grid, network.eval(), description
+        self._rows: Tensor | None = None
 
     @classmethod
     def load(cls, folder: str | Path, grid: Grid | None = None, device: str = "cpu") -> NNLOD:
@@ -52,7 +55,19 @@ class NNLOD:
             raise InputError(f"model {str(folder)!r} was trained for {own.as_dict()}, not for {grid.as_dict()}.")
         network = build_network(description["network"]["name"], own, **description["network"]["options"])
         load_weights(Path(folder), network)
-        return cls(own, network.to(device), description)
+        return cls(own, network.to(find_device(device, "device")), description)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a model folder.
+
+        Args:
+            folder: Where; a model that is there is replaced.
+
+        Returns:
+            The folder.
+        """
+        save_model(Path(folder), self.description, self.network)
+        return Path(folder)
 
     @property
     def test_loss(self) -> float:
@@ -72,6 +87,11 @@ class NNLOD:
         values = check_field(self.grid, Z)
         return float(max(low - values.min(), values.max() - high, 0.0) / (high - low))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
     def local_matrices(self, Z: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Predict the local matrices of all elements in one batch.
 
@@ -84,14 +104,32 @@ class NNLOD:
         Raises:
             InputError: If Z does not fit.
         """
-        grid = self.grid
-        device = next(self.network.parameters()).device
-        patches = torch.as_tensor(grid.cut_patches(check_field(grid, Z)), dtype=torch.float32, device=device)
-        inside = torch.as_tensor(grid.cut_patches(np.ones(grid.coefficient_shape)), dtype=torch.float32, device=device)
+        field = torch.from_numpy(check_field(self.grid, Z)[None])
+        return np.asarray(self.predict(field)[0].cpu().numpy())
+
+    def predict(self, Z: Tensor) -> Tensor:
+        """Predict the local matrices of many fields at once, on the device of the network.
+
+        Args:
+            Z: log A on T_ε, shape ``(n, 1/ε, …)``, on any device; not checked.
+
+        Returns:
+            Float64, shape ``(n, num_elements, (2ℓ+2)^d, 2^d)``, on the device of the network.
+        """
+        d, layers = self.grid.dim, (self.grid.ell * self.grid.cells_per_element,) * (2 * self.grid.dim)
+        Z = Z.to(self.device)
+        # a homogeneous network need not see how large the field is, which float32 would round
+        level = Z.double().mean(dim=tuple(range(1, 1 + d)), keepdim=True) * float(self.network.homogeneous)
         with torch.inference_mode():
-            predicted = self.network(patches, inside).double().cpu().numpy()
-        predicted[grid.patch_nodes < 0] = 0
-        return np.asarray(predicted)
+            padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(Z)))
+            predicted = self.network.forward_field(padded, inside).double()
+            return predicted * level.exp().reshape(-1, 1, 1, 1) * self._rows_in_domain()
+
+    def _rows_in_domain(self) -> Tensor:
+        """1 for rows of nodes in the closure of D, 0 for the others, shape ``(num_elements, (2ℓ+2)^d, 1)``."""
+        if self._rows is None:
+            self._rows = torch.from_numpy(self.grid.patch_nodes >= 0).to(self.device)[..., None]
+        return self._rows
 
     def coarse_matrix(self, Z: npt.ArrayLike, comm: Any = None) -> Any:
         """Predict the coarse operator.

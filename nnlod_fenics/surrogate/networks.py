@@ -1,56 +1,22 @@
-"""Networks Ψ: log A on a padded patch ↦ local matrix."""
+"""The registry of networks Ψ: log A on a padded patch ↦ local matrix."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.surrogate.paper import PaperNetwork
+from nnlod_fenics.surrogate.structured import StructuredNetwork
 
-__all__ = ["NETWORKS", "PaperNetwork", "build_network", "count_parameters"]
+__all__ = ["NETWORKS", "build_network", "count_parameters"]
 
-
-class PaperNetwork(nn.Module):
-    """The paper's network: eight dense layers with ReLU, the values of Z in, the column-wise vec(S_T) out.
-
-    Args:
-        grid: The discretisation; sets the first and the last width.
-        widths: Widths of the hidden layers.
-    """
-
-    def __init__(self, grid: Grid, widths: tuple[int, ...] = (1000, 1000, 800, 800, 600, 400, 300)) -> None:
-        super().__init__()
-        if not widths or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths):
-            raise InputError(f"network.options.widths must be a list of positive integers, got {widths!r}.")
-        self.shape = grid.local_matrix_shape
-        rows, columns = self.shape
-        sizes = [grid.num_patch_cells, *widths, rows * columns]
-        layers: list[nn.Module] = []
-        for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, Z: Tensor, inside: Tensor) -> Tensor:
-        """Predict local matrices.
-
-        Args:
-            Z: log A on padded patches, zero outside D, shape ``(n, m, …, m)``.
-            inside: Whether a cell lies in D, same shape; the paper's network does not use it.
-
-        Returns:
-            Shape ``(n, (2ℓ+2)^d, 2^d)``.
-        """
-        rows, columns = self.shape
-        return self.layers(Z.flatten(1)).reshape(-1, columns, rows).mT
-
-
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"paper": PaperNetwork}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"paper": PaperNetwork, "structured": StructuredNetwork}
 
 
 def build_network(name: str, grid: Grid, seed: int | None = None, **options: Any) -> nn.Module:
@@ -63,7 +29,8 @@ def build_network(name: str, grid: Grid, seed: int | None = None, **options: Any
         **options: Options of the network.
 
     Returns:
-        A module that maps ``(Z, inside)``, both of shape ``(n, m, …, m)``, to ``(n, (2ℓ+2)^d, 2^d)``.
+        A module that maps ``(Z, inside)``, both of shape ``(n, m, …, m)``, to ``(n, (2ℓ+2)^d, 2^d)``, with a
+        method ``forward_field`` that maps whole padded fields to ``(n, num_elements, (2ℓ+2)^d, 2^d)``.
 
     Raises:
         InputError: If there is no such network or option.

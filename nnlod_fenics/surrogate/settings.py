@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nnlod_fenics.errors import InputError
 
 __all__ = ["TrainingSettings"]
 
+_CHOICES = {"optimizer": ("adam", "adamw"), "schedule": ("steps", "cosine"), "amp": ("off", "tf32", "bf16")}
+_INTEGERS = {"epochs": 1, "batch_size": 1, "patience": 0, "block": 0, "seed": 0}
+_NUMBERS = ("learning_rate", "warmup", "weight_decay", "clip", "ema", "checkpoint_minutes")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train a network.
+    """How to train a network. The defaults are those for the paper's network.
 
     Attributes:
         epochs: Passes over the training set.
-        batch_size: Patches of a step.
-        learning_rate: Step size of Adam at the start.
-        drops: Epochs (counted from 0) and the step size from then on.
-        seed: Seed of the initial weights and of the order of the patches.
+        batch_size: Patches of a step, over all processes.
+        optimizer: ``"adam"`` or ``"adamw"``.
+        learning_rate: Step size at the start (after the warm-up).
+        schedule: ``"steps"``: piecewise constant with ``drops``; ``"cosine"``: down to zero along a cosine.
+        drops: Epochs (counted from 0) and the step size from then on, for ``"steps"``.
+        warmup: Epochs in which the step size grows linearly from zero.
+        weight_decay: Decay of the weights, as the optimizer defines it.
         clip: Bound of the gradient's norm; 0 for none.
+        patience: Epochs without a smaller validation loss after which to stop; 0 for never.
+        ema: Decay a step of the moving average of the weights that is validated and kept; 0 for none.
         augment: Whether each batch is turned by a random symmetry of the cube.
+        block: Neighbouring elements along an axis that are drawn together, where the network can share work
+            among them; 0 for a choice by batch size. The paper's network always draws single patches.
+        amp: ``"off"`` (float32), ``"tf32"`` or ``"bf16"`` for the layers on a GPU.
+        tensorboard: Whether to write the loss curves for TensorBoard too.
         device: ``"cpu"`` or ``"cuda"``.
+        seed: Seed of the initial weights and of the order of the samples.
         checkpoint_minutes: Time between checkpoints from which an interrupted run goes on.
         init_from: Model folder whose weights are the initial ones (transfer learning).
     """
 
     epochs: int = 60
     batch_size: int = 1000
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
+    schedule: str = "steps"
     drops: tuple[tuple[int, float], ...] = ((30, 1e-4), (45, 1e-5))
-    seed: int = 0
+    warmup: float = 0.0
+    weight_decay: float = 0.0
     clip: float = 0.0
+    patience: int = 0
+    ema: float = 0.0
     augment: bool = False
+    block: int = 0
+    amp: str = "off"
+    tensorboard: bool = False
     device: str = "cpu"
+    seed: int = 0
     checkpoint_minutes: float = 5.0
     init_from: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        for name, least in _INTEGERS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"training.{name} must be an integer of at least {least}, got {value!r}.")
-        for name in ("learning_rate", "clip", "checkpoint_minutes"):
+        for name in _NUMBERS:
             value = getattr(self, name)
-            positive = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-            if not positive or (name == "learning_rate" and value == 0):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+            if not number or (name == "learning_rate" and value == 0):
                 raise InputError(f"training.{name} must be a positive number, got {value!r}.")
-        if not isinstance(self.augment, bool):
-            raise InputError(f"training.augment must be true or false, got {self.augment!r}.")
+        if self.ema >= 1:
+            raise InputError(f"training.ema must be below 1, got {self.ema!r}.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"training.{name} must be one of {list(choices)}, got {getattr(self, name)!r}.")
+        for name in ("augment", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"training.{name} must be true or false, got {getattr(self, name)!r}.")
         for name in ("device", "init_from"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"training.{name} must be a string, got {getattr(self, name)!r}.")
@@ -74,7 +104,22 @@ class TrainingSettings:
             raise InputError(f"training.{unknown[0]} is no setting; expected one of {sorted(names)}.")
         return cls(**given)
 
-    def rate(self, epoch: int) -> float:
-        """Step size in an epoch."""
-        reached = [rate for start, rate in self.drops if epoch >= start]
-        return reached[-1] if reached else self.learning_rate
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as a table."""
+        return asdict(self)
+
+    def rate(self, epoch: float) -> float:
+        """Step size at some time.
+
+        Args:
+            epoch: Time in epochs, with a fraction for the steps done in the current one.
+
+        Returns:
+            The step size.
+        """
+        if self.schedule == "cosine":
+            rest = max(self.epochs - self.warmup, 1e-9)
+            rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(max(epoch - self.warmup, 0) / rest, 1)))
+        else:
+            rate = ([self.learning_rate] + [rate for start, rate in self.drops if epoch >= start])[-1]
+        return rate * min(1.0, (epoch / self.warmup) if self.warmup else 1.0)

@@ -1,131 +1,93 @@
-"""Training of a network on a dataset: Adam with step drops, best checkpoint, resumable."""
+"""Training of a network: best weights kept, interrupted runs resumed, one process or many."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnlod_fenics.dataset.layout import software_versions
-from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.dataset.patches import Batch
 from nnlod_fenics.dataset.reading import Dataset
-from nnlod_fenics.errors import InputError, NumericalError
+from nnlod_fenics.errors import InputError, MissingDependencyError
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.progress import show_progress
+from nnlod_fenics.surrogate.blocks import Blocks
+from nnlod_fenics.surrogate.data import Arrays, TrainingData
 from nnlod_fenics.surrogate.loss import relative_loss
 from nnlod_fenics.surrogate.networks import build_network, count_parameters
+from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
+from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
 from nnlod_fenics.surrogate.settings import TrainingSettings
-from nnlod_fenics.surrogate.storage import (
-    DESCRIPTION,
-    load_tensors,
-    load_weights,
-    read_json,
-    read_model,
-    save_model,
-    save_tensors,
-    write_json,
-)
+from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
 
-__all__ = ["evaluate_loss", "train"]
+__all__ = ["evaluate_loss", "train", "train_from_config"]
 
-STATE, TENSORS = "training.json", "training.safetensors"
+HISTORY = "loss.json"
+Report = Callable[[int, float, float], None]
 
 
-def evaluate_loss(network: nn.Module, patches: Patches, batch_size: int = 4096) -> float:
-    """The loss (4.1) over a set of patches."""
+class _Batches(Protocol):
+    """A set of patches with their local matrices."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All of them once."""
+
+
+def evaluate_loss(network: nn.Module, blocks: _Batches, batch_size: int = 4096) -> float:
+    """The loss (4.1) over a set of patches.
+
+    Args:
+        network: The network.
+        blocks: The set: :class:`Blocks`, or single patches.
+        batch_size: Patches at a time.
+
+    Returns:
+        Mean over all patches.
+    """
     network.eval()
-    total = 0.0
+    total, count = 0.0, 0
     with torch.inference_mode():
-        for batch in patches.batches(batch_size):
+        for batch in blocks.batches(batch_size):
             total += float(relative_loss(network(batch.Z, batch.inside), batch.S)) * len(batch.S)
-    return total / len(patches)
+            count += len(batch.S)
+    return total / count
 
 
-class _Run:
-    """A training run: network, optimizer, and the history of losses."""
-
-    def __init__(self, network: nn.Module, settings: TrainingSettings, folder: Path) -> None:
-        self.network, self.settings, self.folder = network, settings, folder
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-        self.history: list[dict[str, float]] = []
-        self._saved = time.monotonic()
-
-    @property
-    def best(self) -> float:
-        """Smallest validation loss so far."""
-        return min((entry["validation"] for entry in self.history), default=float("inf"))
-
-    def epoch(self, patches: Patches, number: int) -> float:
-        """One pass over the training set; the mean loss of its steps."""
-        self.network.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(number)
-        order = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + number)
-        total = torch.zeros((), device=patches.device)
-        for batch in patches.batches(self.settings.batch_size, order):
-            loss = relative_loss(self.network(batch.Z, batch.inside), batch.S)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.settings.clip:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-            self.optimizer.step()
-            total += loss.detach() * len(batch.S)
-        return float(total) / len(patches)
-
-    def checkpoint(self, force: bool = False) -> None:
-        """Save what is needed to go on, now and then."""
-        if not force and time.monotonic() - self._saved < 60 * self.settings.checkpoint_minutes:
-            return
-        self._saved = time.monotonic()
-        tensors = {f"network.{key}": t for key, t in self.network.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
-        epoch = len(self.history)
-        save_tensors(self.folder / f"{epoch}-{TENSORS}", tensors)
-        write_json(self.folder / STATE, {"epoch": epoch, "settings": asdict(self.settings), "history": self.history})
-        for old in self.folder.glob(f"*-{TENSORS}"):
-            if old.name != f"{epoch}-{TENSORS}":
-                old.unlink()
-
-    def restore(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
-        if not (self.folder / STATE).exists():
-            return
-        state = read_json(self.folder / STATE)
-        given = TrainingSettings.from_dict(state["settings"])
-        if given != self.settings:
-            raise InputError(f"output {str(self.folder)!r} holds a training with other settings; it cannot be resumed.")
-        tensors = load_tensors(self.folder / f"{state['epoch']}-{TENSORS}")
-        device = next(self.network.parameters()).device
-        self.network.load_state_dict({k[8:]: t.to(device) for k, t in tensors.items() if k.startswith("network.")})
-        adam: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith("adam."):
-                _, number, name = key.split(".")
-                adam.setdefault(int(number), {})[name] = tensor if name == "step" else tensor.to(device)
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": adam})
-        self.history = state["history"]
+def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
+    """The loss over a set of patches, of which each process evaluates a part."""
+    network.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=group.device)
+    with torch.inference_mode():
+        for batch in blocks.batches(4096, np.arange(group.rank, len(blocks), group.count)):
+            loss = relative_loss(network(batch.Z, batch.inside), batch.S)
+            sums += torch.stack([loss * len(batch.S), torch.full_like(loss, len(batch.S))])
+    total, count = group.reduce(sums).tolist()
+    return float(total / count)
 
 
 def train(
-    dataset: Dataset,
+    data: Dataset | TrainingData,
     folder: str | Path,
-    network: str = "paper",
+    network: str = "structured",
     options: dict[str, Any] | None = None,
     settings: TrainingSettings | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    on_epoch: Callable[[int, float, float], None] | None = None,
+    on_epoch: Report | None = None,
 ) -> Path:
     """Train a network and keep the weights of the smallest validation loss.
 
     Args:
-        dataset: Training data; split 80 : 10 : 10 by realization.
-        folder: Model folder to write.
+        data: A dataset, split 80 : 10 : 10 by realization; or training, validation and test data, see
+            :class:`TrainingData`.
+        folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
         network: Name of the network.
         options: Its options.
         settings: How to train.
@@ -139,45 +101,140 @@ def train(
     Raises:
         InputError: If an argument does not fit.
         NumericalError: If the loss is not finite.
+
+    Note:
+        Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
+        one process up to rounding.
     """
-    settings = settings or TrainingSettings()
-    folder = Path(folder)
-    split = dataset.split()
-    _check_output(folder, resume, overwrite)
-    module = build_network(network, dataset.grid, seed=settings.seed, **(options or {}))
-    if settings.init_from:
-        _initialise(module, network, dataset, Path(settings.init_from))
-    module.to(_device(settings.device))
-    run = _Run(module, settings, folder)
-    if resume:
-        run.restore()
-    sets = {name: Patches.of(dataset, getattr(split, name), settings.device) for name in split._fields}
-    description = _describe(dataset, network, options or {}, module, settings)
-    with show_progress("train", settings.epochs) as report:
-        for epoch in range(len(run.history), settings.epochs):
-            loss, best = run.epoch(sets["train"], epoch), run.best
-            validation = evaluate_loss(module, sets["validation"])
-            if not loss < float("inf"):
-                raise NumericalError(f"the training loss is {loss} in epoch {epoch + 1}; try a smaller learning_rate.")
-            run.history.append({"train": loss, "validation": validation, "rate": settings.rate(epoch)})
-            if validation < best:
-                save_model(folder, description | {"losses": {"train": loss, "validation": validation}}, module)
-            run.checkpoint()
-            report(epoch + 1, f"loss {loss:.2e}, validation {validation:.2e}")
-            if on_epoch is not None:
-                on_epoch(epoch + 1, loss, validation)
-    run.checkpoint(force=True)
-    write_json(folder / "loss.json", run.history)
-    load_weights(folder, module)
-    losses = read_model(folder)["losses"] | {"test": evaluate_loss(module, sets["test"])}
-    write_json(folder / DESCRIPTION, read_model(folder) | {"losses": losses})
+    settings, folder, options = settings or TrainingSettings(), Path(folder), dict(options or {})
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data)
+    with processes(settings.device) as group, sharing_cores(), _precision(settings):
+        if group.rank == 0:
+            _check_output(folder, resume, overwrite)
+        module = build_network(network, data.grid, seed=settings.seed, **options)
+        if settings.init_from:
+            _initialise(module, network, data.grid, Path(settings.init_from))
+        Z, S = data.epoch(0)
+        description = {
+            "grid": data.grid.as_dict(),
+            "network": {"name": network, "options": options, "parameters": count_parameters(module)},
+            "training": settings.as_dict(),
+            "training_set": data.identity | {"range_of_Z": [float(Z.min()), float(Z.max())]},
+            "versions": software_versions(),
+        }
+        identity = {key: description[key] for key in ("grid", "network", "training_set")}
+        module.to(group.device)
+        if not settings.init_from and hasattr(module, "start_from"):
+            module.start_from(*_fields(data.grid, (Z[:8], S[:8]), group))
+        run = Run(module, settings, group, folder, identity)
+        group.barrier()
+        if resume:
+            run.restore()
+        group.barrier()
+        _fit(run, data, (Z, S), description, on_epoch)
+        if group.rank == 0:
+            _add_test_loss(run, data)
+        group.barrier()
     return folder
 
 
-def _device(name: str) -> torch.device:
-    if name != "cpu" and not (name.startswith("cuda") and torch.cuda.is_available()):
-        raise InputError(f"training.device must be 'cpu', or 'cuda' where PyTorch finds one, got {name!r}.")
-    return torch.device(name)
+def train_from_config(
+    config: Any, dataset_path: str | Path, output: str | Path, resume: bool = False, overwrite: bool = False
+) -> Path:
+    """Train as the settings say.
+
+    Args:
+        config: Settings with ``network`` (``name``, ``options``) and ``training``.
+        dataset_path: Folder of the dataset.
+        output: Model folder to write.
+        resume: Go on with an interrupted training.
+        overwrite: Replace what is there.
+
+    Returns:
+        The model folder.
+    """
+    network, settings = config.network, config.training.make()
+    return train(Dataset(dataset_path), output, network.name, network.options, settings, resume, overwrite)
+
+
+def _fit(
+    run: Run, data: TrainingData, first_epoch: Arrays, description: dict[str, Any], on_epoch: Report | None
+) -> None:
+    """All epochs of a run."""
+    settings, group, first = run.settings, run.group, run.group.rank == 0
+    block = _block(data.grid, settings, run.network)
+    train = _blocks(data.grid, first_epoch, block, group)
+    validation = _blocks(data.grid, data.validation, _whole(data.grid, run.network), group)
+    log = _TensorBoard(run.folder) if first and settings.tensorboard else None
+    with show_progress("train", settings.epochs, enabled=first) as report:
+        while len(run.history) < settings.epochs and not 0 < settings.patience <= run.stale_epochs:
+            number, best, start = len(run.history), run.best, time.monotonic()
+            if callable(data.train) and number:
+                train = _blocks(data.grid, data.epoch(number), block, group)
+            loss = run.epoch(train)
+            losses = {"train": loss, "validation": _shared_loss(run.kept, validation, group)}
+            seconds = time.monotonic() - start
+            run.history.append(losses | {"rate": settings.rate(number), "seconds": seconds})
+            if first:
+                if losses["validation"] < best:
+                    save_model(run.folder, description | {"losses": losses | {"epoch": number + 1}}, run.kept)
+                write_json(run.folder / HISTORY, run.history)
+            run.checkpoint()
+            report(number + 1, f"loss {loss:.2e}, validation {losses['validation']:.2e}")
+            if log is not None:
+                log.add(number + 1, run.history[-1])
+            if on_epoch is not None and first:
+                on_epoch(number + 1, loss, losses["validation"])
+    run.checkpoint(force=True)
+
+
+def _add_test_loss(run: Run, data: TrainingData) -> None:
+    """Evaluate the kept weights on the test set."""
+    load_weights(run.folder, run.kept)
+    blocks = _blocks(data.grid, data.test, _whole(data.grid, run.network), run.group)
+    description = read_model(run.folder)
+    losses = description["losses"] | {"test": evaluate_loss(run.kept, blocks)}
+    write_json(run.folder / DESCRIPTION, description | {"losses": losses})
+
+
+def _blocks(grid: Grid, arrays: Arrays, block: int, group: Processes) -> Blocks:
+    return Blocks(grid, *arrays, block, group.device)
+
+
+def _fields(grid: Grid, arrays: Arrays, group: Processes) -> Batch:
+    """Whole fields as one batch."""
+    return _blocks(grid, arrays, grid.coarse, group)[torch.arange(len(arrays[0]))]
+
+
+def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
+    """Elements of a block along an axis: at least 16 blocks a batch, for batches of independent samples."""
+    if not getattr(network, "takes_blocks", False):
+        return 1
+    if settings.block:
+        if grid.coarse % settings.block:
+            raise InputError(f"training.block must divide coarse={grid.coarse}, got {settings.block}.")
+        return settings.block
+    fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 16 * b**grid.dim <= settings.batch_size]
+    return max(fitting, default=1)
+
+
+def _whole(grid: Grid, network: nn.Module) -> int:
+    """Elements of a block along an axis where blocks need not be independent: a field at once."""
+    return grid.coarse if getattr(network, "takes_blocks", False) else 1
+
+
+@contextmanager
+def _precision(settings: TrainingSettings) -> Iterator[None]:
+    """TF32 products on a GPU if the settings allow them."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = settings.amp == "tf32"
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
 
 
 def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -188,7 +245,7 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
     entries = list(folder.iterdir())
     if overwrite:
         for entry in entries:
-            if entry.name in (DESCRIPTION, STATE, "loss.json", "weights.safetensors") or entry.name.endswith(TENSORS):
+            if entry.name in (DESCRIPTION, STATE, HISTORY, WEIGHTS) or entry.name.endswith(TENSORS):
                 entry.unlink()
     elif entries:
         raise InputError(
@@ -196,29 +253,27 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _initialise(module: nn.Module, name: str, dataset: Dataset, source: Path) -> None:
+def _initialise(module: nn.Module, name: str, grid: Grid, source: Path) -> None:
     """Transfer learning: start from the weights of another model."""
     description = read_model(source)
-    if description["network"]["name"] != name:
-        given = description["network"]["name"]
-        raise InputError(f"init_from {str(source)!r} is a {given!r} network, the one to train is {name!r}.")
+    if description["network"]["name"] != name or Grid(**description["grid"]) != grid:
+        given = f"{description['network']['name']!r} network for {description['grid']}"
+        raise InputError(f"init_from {str(source)!r} is a {given}, the one to train is {name!r} for {grid.as_dict()}.")
     load_weights(source, module)
 
 
-def _describe(
-    dataset: Dataset, name: str, options: dict[str, Any], module: nn.Module, settings: TrainingSettings
-) -> dict[str, Any]:
-    """What a model tells of itself, without the losses."""
-    Z = dataset.fields(dataset.split().train)
-    return {
-        "grid": dataset.grid.as_dict(),
-        "network": {"name": name, "options": options, "parameters": count_parameters(module)},
-        "training": asdict(settings),
-        "training_set": {
-            "field": dataset.field_settings,
-            "seed": dataset.seed,
-            "realizations": len(dataset.split().train),
-            "range_of_Z": [float(Z.min()), float(Z.max())],
-        },
-        "versions": software_versions(),
-    }
+class _TensorBoard:
+    """Loss curves for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            message = "training.tensorboard needs tensorboard, which is not installed; pip install tensorboard."
+            raise MissingDependencyError(message) from None
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, epoch: int, entry: dict[str, float]) -> None:
+        for name, value in entry.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()

@@ -39,8 +39,6 @@ config = load_config(
         "field.correlation_length=0.1",
         f"dataset.realizations={arguments.realizations}",
         f"training.epochs={arguments.epochs}",
-        "training.batch_size=200",
-        "training.drops=[[15, 1e-4]]",
     ],
 )
 
@@ -55,7 +53,7 @@ MPI.COMM_WORLD.Barrier()
 
 if MPI.COMM_WORLD.rank == 0:
     dataset = Dataset(arguments.output / "data")
-    train(dataset, arguments.output / "model", "paper", settings=config.training.make(), overwrite=True)
+    train(dataset, arguments.output / "model", settings=config.training.make(), overwrite=True)
     model = NNLOD.load(arguments.output / "model")
     print(f"test loss (4.1): {model.test_loss:.2e}")
 

@@ -185,7 +185,10 @@ def solve(
     coefficient: Annotated[Path | None, typer.Option(help="Coefficient A: .npy or HDF5 file.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in the HDF5 file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the coefficient with this seed instead.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Model folder, for method nn.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model folder or name, for method nn; by default one that comes with the package."),
+    ] = None,
     source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
     output: Output = Path("solution"),
     overrides: Overrides = None,

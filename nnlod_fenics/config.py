@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, make_field
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.surrogate.settings import TrainingSettings
+from nnlod_fenics.surrogate.settings import PAPER, TrainingSettings
 
 __all__ = ["Config", "load_config"]
 
@@ -56,7 +56,7 @@ class DatasetSection(_Section):
 class NetworkSection(_Section):
     """Which network; options depend on it."""
 
-    name: str = "paper"
+    name: str = "structured"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -83,6 +83,15 @@ class Config(_Section):
     dataset: DatasetSection = Field(default_factory=DatasetSection)
     network: NetworkSection = Field(default_factory=NetworkSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults_of_network(cls, given: Any) -> Any:
+        """The paper's network is trained in the paper's way unless the settings say otherwise."""
+        network, training = (given.get(key) for key in ("network", "training"))
+        if isinstance(network, dict) and network.get("name") == "paper" and isinstance(training or {}, dict):
+            return given | {"training": PAPER | (training or {})}
+        return given
 
     @field_validator("field")
     @classmethod

@@ -17,6 +17,7 @@ from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.output.files import replacing
 from nnlod_fenics.solve import METHODS, Solution, solve
 from nnlod_fenics.surrogate import NNLOD
+from nnlod_fenics.surrogate.shipped import find_shipped
 
 __all__ = ["solve_problem"]
 
@@ -53,7 +54,7 @@ def solve_problem(
         coefficient: File with A on T_ε; drawn if None.
         dataset: Name of the coefficient in an HDF5 file.
         seed: Seed of a drawn coefficient; that of the settings if None.
-        model: Model folder, for ``"nn"``.
+        model: Model folder or name, for ``"nn"``; if None the one that comes with the package for this grid and law.
         source: Constant right-hand side.
 
     Returns:
@@ -65,6 +66,9 @@ def solve_problem(
     if method not in METHODS:
         raise InputError(f"method must be one of {METHODS}, got {method!r}.")
     surrogate = None
+    if method == "nn" and model is None:
+        settings = config.resolved()
+        model = find_shipped(settings["grid"], settings["field"])
     if model is not None:
         surrogate = NNLOD.load(model)
         given = {"grid": surrogate.grid.as_dict(), "field": surrogate.description["training_set"]["field"]}

@@ -16,6 +16,7 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.surrogate.networks import build_network
 from nnlod_fenics.surrogate.processes import find_device
+from nnlod_fenics.surrogate.shipped import shipped_models
 from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
 
 __all__ = ["NNLOD"]
@@ -39,7 +40,8 @@ class NNLOD:
         """Load a model folder. Executes no code from it.
 
         Args:
-            folder: The folder that ``nnlod train`` wrote.
+            folder: The folder that ``nnlod train`` wrote, or the name of a model that comes with the package,
+                such as ``"lognormal-0.5"``; see :func:`nnlod_fenics.surrogate.shipped_models`.
             grid: The grid it must have been trained for; any if None.
             device: Where to compute.
 
@@ -49,12 +51,13 @@ class NNLOD:
         Raises:
             InputError: If there is no whole model, or one of another grid or a newer version.
         """
-        description = read_model(Path(folder))
+        path = shipped_models().get(str(folder), Path(folder))
+        description = read_model(path)
         own = Grid(**description["grid"])
         if grid is not None and grid != own:
             raise InputError(f"model {str(folder)!r} was trained for {own.as_dict()}, not for {grid.as_dict()}.")
         network = build_network(description["network"]["name"], own, **description["network"]["options"])
-        load_weights(Path(folder), network)
+        load_weights(path, network)
         return cls(own, network.to(find_device(device, "device")), description)
 
     def save(self, folder: str | Path) -> Path:

@@ -207,14 +207,14 @@ def _fields(grid: Grid, arrays: Arrays, group: Processes) -> Batch:
 
 
 def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
-    """Elements of a block along an axis: at least 16 blocks a batch, for batches of independent samples."""
+    """Elements of a block along an axis: at least 4 blocks a batch, for batches of independent samples."""
     if not getattr(network, "takes_blocks", False):
         return 1
     if settings.block:
         if grid.coarse % settings.block:
             raise InputError(f"training.block must divide coarse={grid.coarse}, got {settings.block}.")
         return settings.block
-    fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 16 * b**grid.dim <= settings.batch_size]
+    fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 4 * b**grid.dim <= settings.batch_size]
     return max(fitting, default=1)
 
 

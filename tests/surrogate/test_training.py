@@ -19,7 +19,7 @@ import train_job
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
 from nnlod_fenics.dataset.online import OnlineDataset
 from nnlod_fenics.fields import make_field
-from nnlod_fenics.surrogate import Blocks, TrainingData, TrainingSettings, evaluate_loss, matrix_errors, train
+from nnlod_fenics.surrogate import PAPER, Blocks, TrainingData, TrainingSettings, evaluate_loss, matrix_errors, train
 from nnlod_fenics.surrogate.augment import turned
 from nnlod_fenics.surrogate.equivariant import group_order
 from nnlod_fenics.surrogate.storage import load_tensors
@@ -80,7 +80,7 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
 
 
 def test_step_drops_and_warm_up():
-    settings = TrainingSettings(epochs=60, warmup=2.0)
+    settings = TrainingSettings.from_dict(PAPER | {"warmup": 2.0})
     assert settings.rate(0) == 0 and settings.rate(1) == pytest.approx(5e-4) and settings.rate(29.99) == 1e-3
     assert settings.rate(30) == 1e-4 and settings.rate(45) == 1e-5
 

@@ -1,6 +1,6 @@
 """Measure the networks against each other: the same data, the same epochs, in one run.
 
-``python tests/surrogate/bench_networks.py [--device cuda] [--realizations 300] [--epochs 60] …`` makes realizations
+``python tests/benchmarks/bench_networks.py [--device cuda] [--realizations 300] [--epochs 60] …`` makes realizations
 of a lognormal field, trains the paper's network, the structured one, and the structured one on a tenth of the
 realizations, and tells the test loss (4.1), the mean relative error of a local matrix, the bias of the amplitude of
 the coarse solution over fresh fields, and seconds. Needs neither DOLFINx nor PETSc.
@@ -21,10 +21,7 @@ import torch
 from nnlod_fenics import NNLOD, Grid
 from nnlod_fenics.dataset.online import OnlineDataset
 from nnlod_fenics.fields import make_field
-from nnlod_fenics.surrogate import TrainingData, TrainingSettings, matrix_errors, train
-
-PAPER = {"learning_rate": 1e-3, "schedule": "steps"}
-STRUCTURED = {"learning_rate": 6e-3, "schedule": "cosine", "warmup": 1.0, "clip": 1.0, "drops": []}
+from nnlod_fenics.surrogate import PAPER, TrainingData, TrainingSettings, matrix_errors, train
 
 
 def make(grid: Grid, variance: float, count: int, device: str) -> tuple[np.ndarray, np.ndarray]:
@@ -52,10 +49,10 @@ def solutions(grid: Grid, S: np.ndarray) -> np.ndarray:
 
 def run(data: TrainingData, fresh: tuple[np.ndarray, np.ndarray], name: str, arguments: Any, extra: dict) -> dict:
     """Train one network and measure it."""
-    base = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "device": arguments.device}
+    base = {"epochs": arguments.epochs, "device": arguments.device}
     if name == "paper":
-        base["drops"] = [[arguments.epochs // 2, 1e-4], [3 * arguments.epochs // 4, 1e-5]]
-    settings = TrainingSettings.from_dict(base | (PAPER if name == "paper" else STRUCTURED) | extra)
+        base = PAPER | base | {"drops": [[arguments.epochs // 2, 1e-4], [3 * arguments.epochs // 4, 1e-5]]}
+    settings = TrainingSettings.from_dict(base | extra)
     options = arguments.options if name == "structured" else {}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,9 +84,8 @@ def main() -> None:
     for name, value in (("coarse", 16), ("fine", 128), ("coefficient", 64), ("ell", 2), ("dim", 2)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--variance", type=float, default=1.0)
-    parser.add_argument("--realizations", type=int, default=300, help="training realizations")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--batch-size", type=int, default=1000)
+    parser.add_argument("--realizations", type=int, default=200, help="training realizations")
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--fields", type=int, default=200, help="fresh fields for the bias")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--options", type=json.loads, default={}, help="options of the structured network, JSON")

@@ -1,0 +1,56 @@
+# # The models that come with the package
+#
+# This script made `nnlod_fenics/models/`: the default network on the demo's grid (H = 1/16, h = 1/128, ε = 1/64,
+# ℓ = 2) for lognormal fields. Run the generation in parallel, on its own, then the training:
+#
+#     mpirun -n 4 python demos/train_shipped_models.py --variance 1.0 --only-data
+#     python demos/train_shipped_models.py --variance 1.0
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics.config import load_config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.generate import generate
+from nnlod_fenics.norms import relative_l2
+from nnlod_fenics.surrogate import train
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--variance", type=float, default=0.5)
+parser.add_argument("--realizations", type=int, default=1000)
+parser.add_argument("--epochs", type=int, default=12)
+parser.add_argument("--data", type=Path, default=Path("out_train_shipped_models"))
+parser.add_argument("--output", type=Path, default=Path("nnlod_fenics/models"))
+parser.add_argument("--only-data", action="store_true")
+arguments = parser.parse_args()
+
+config = load_config(
+    None,
+    [
+        f"field.variance={arguments.variance}",
+        f"dataset.realizations={arguments.realizations}",
+        "dataset.seed=100",
+        "dataset.dtype='float32'",
+        f"training.epochs={arguments.epochs}",
+    ],
+)
+name = f"lognormal-{arguments.variance}"
+generate(config, arguments.data / name, resume=True)
+if not arguments.only_data:
+    training = config.training.make()
+    train(Dataset(arguments.data / name), arguments.data / f"{name}-model", settings=training, resume=True)
+    target = arguments.output / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("weights.safetensors", "model.json", "loss.json"):
+        (target / file).write_bytes((arguments.data / f"{name}-model" / file).read_bytes())
+
+    # ## One fresh realization
+
+    model = NNLOD.load(target)
+    grid, Z = model.grid, config.make_field().sample(seed=0, index=0, stage=1).Z
+    u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
+    print(f"test loss (4.1): {model.test_loss:.2e}")
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(Z), u_lod):.2e}")

@@ -36,6 +36,6 @@ def find_shipped(grid: dict[str, Any], field: dict[str, Any]) -> Path:
         if description["grid"] == grid and description["training_set"]["field"] == field:
             return folder
     raise InputError(
-        f"no model for grid {grid} and field {field} comes with the package, only {sorted(shipped_models())}; train one "
-        "with nnlod train and name it with --model."
+        f"no model for grid {grid} and field {field} comes with the package, only {sorted(shipped_models())}; train "
+        "one with nnlod train and name it with --model."
     )

@@ -44,7 +44,7 @@ if not arguments.only_data:
     train(Dataset(arguments.data / name), arguments.data / f"{name}-model", settings=training, resume=True)
     target = arguments.output / name
     target.mkdir(parents=True, exist_ok=True)
-    for file in ("weights.safetensors", "model.json", "loss.json"):
+    for file in ("weights.safetensors", "errors.safetensors", "model.json", "loss.json"):
         (target / file).write_bytes((arguments.data / f"{name}-model" / file).read_bytes())
 
     # ## One fresh realization

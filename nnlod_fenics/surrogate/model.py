@@ -14,10 +14,12 @@ from torch.nn.functional import pad
 from nnlod_fenics.coefficient import check_field
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.surrogate.networks import build_network
 from nnlod_fenics.surrogate.processes import find_device
 from nnlod_fenics.surrogate.shipped import shipped_models
 from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
+from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, save_estimator
 
 __all__ = ["NNLOD"]
 
@@ -29,10 +31,14 @@ class NNLOD:
         grid: The discretisation that the network was trained for.
         network: The network.
         description: What its model folder tells of it.
+        estimator: Estimates of its errors, if there are any.
     """
 
-    def __init__(self, grid: Grid, network: nn.Module, description: dict[str, Any]) -> None:
+    def __init__(
+        self, grid: Grid, network: nn.Module, description: dict[str, Any], estimator: ErrorEstimator | None = None
+    ) -> None:
         self.grid, self.network, self.description = grid, network.eval(), description
+        self.estimator = estimator
         self._rows: Tensor | None = None
 
     @classmethod
@@ -58,7 +64,8 @@ class NNLOD:
             raise InputError(f"model {str(folder)!r} was trained for {own.as_dict()}, not for {grid.as_dict()}.")
         network = build_network(description["network"]["name"], own, **description["network"]["options"])
         load_weights(path, network)
-        return cls(own, network.to(find_device(device, "device")), description)
+        place, estimator = find_device(device, "device"), load_estimator(path, own)
+        return cls(own, network.to(place), description, None if estimator is None else estimator.to(place))
 
     def save(self, folder: str | Path) -> Path:
         """Write a model folder.
@@ -70,6 +77,8 @@ class NNLOD:
             The folder.
         """
         save_model(Path(folder), self.description, self.network)
+        if self.estimator is not None:
+            save_estimator(Path(folder), self.estimator)
         return Path(folder)
 
     @property
@@ -95,20 +104,48 @@ class NNLOD:
         """Where the network computes."""
         return next(self.network.parameters()).device
 
-    def local_matrices(self, Z: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def local_matrices(self, Z: npt.ArrayLike, trust: float | None = None) -> npt.NDArray[np.float64]:
         """Predict the local matrices of all elements in one batch.
 
         Args:
             Z: log A on T_ε, shape ``grid.coefficient_shape``.
+            trust: Tolerance of the relative error ‖Ŝ_T − S_T‖ / ‖S_T‖: matrices whose estimated error exceeds it are
+                computed exactly, by condensation. None: all are predicted.
 
         Returns:
             Shape ``(num_elements, (2ℓ+2)^d, 2^d)``, padded; rows of nodes outside D are zero.
 
         Raises:
-            InputError: If Z does not fit.
+            InputError: If Z does not fit, or the model has no error estimates.
         """
-        field = torch.from_numpy(check_field(self.grid, Z)[None])
-        return np.asarray(self.predict(field)[0].cpu().numpy())
+        values = check_field(self.grid, Z)
+        S = np.asarray(self.predict(torch.from_numpy(values[None]))[0].cpu().numpy())
+        if trust is not None:
+            if isinstance(trust, bool) or not trust > 0:
+                raise InputError(f"trust must be a positive tolerance, got {trust!r}.")
+            doubtful = np.flatnonzero(self.error_estimates(values) > trust)
+            if len(doubtful):
+                S[doubtful] = local_matrices(self.grid, np.exp(values), elements=doubtful)
+        return S
+
+    def error_estimates(self, Z: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Estimate the relative errors of the predicted local matrices.
+
+        Args:
+            Z: log A on T_ε.
+
+        Returns:
+            Shape ``(num_elements,)``; infinite where a patch lies outside the range of the training fields. See
+            :mod:`nnlod_fenics.surrogate.trust`.
+
+        Raises:
+            InputError: If Z does not fit, or the model has no error estimates.
+        """
+        if self.estimator is None:
+            raise InputError("this model has no error estimates; models trained by this version of nnlod train have.")
+        field = torch.from_numpy(check_field(self.grid, Z)[None]).to(self.device)
+        with torch.inference_mode():
+            return np.asarray(self.estimator(field)[0].double().cpu().numpy())
 
     def predict(self, Z: Tensor) -> Tensor:
         """Predict the local matrices of many fields at once, on the device of the network.
@@ -134,11 +171,12 @@ class NNLOD:
             self._rows = torch.from_numpy(self.grid.patch_nodes >= 0).to(self.device)[..., None]
         return self._rows
 
-    def coarse_matrix(self, Z: npt.ArrayLike, comm: Any = None) -> Any:
+    def coarse_matrix(self, Z: npt.ArrayLike, comm: Any = None, trust: float | None = None) -> Any:
         """Predict the coarse operator.
 
         Args:
             Z: log A on T_ε.
+            trust: See :meth:`local_matrices`.
             comm: Communicator of the matrix; COMM_SELF if None.
 
         Returns:
@@ -146,21 +184,22 @@ class NNLOD:
         """
         from nnlod_fenics.lod.coarse import coarse_matrix
 
-        return coarse_matrix(self.grid, self.local_matrices(Z), **({} if comm is None else {"comm": comm}))
+        return coarse_matrix(self.grid, self.local_matrices(Z, trust), **({} if comm is None else {"comm": comm}))
 
-    def solve(self, Z: npt.ArrayLike, f: Any = 1.0) -> npt.NDArray[np.float64]:
+    def solve(self, Z: npt.ArrayLike, f: Any = 1.0, trust: float | None = None) -> npt.NDArray[np.float64]:
         """Predict the coarse solution.
 
         Args:
             Z: log A on T_ε.
             f: Source, see :func:`nnlod_fenics.solve_coarse`.
+            trust: See :meth:`local_matrices`.
 
         Returns:
             Coarse nodal values, shape ``(1/H + 1,)*d``.
         """
         from nnlod_fenics.lod.coarse import solve_coarse
 
-        matrix = self.coarse_matrix(Z)
+        matrix = self.coarse_matrix(Z, trust=trust)
         try:
             return solve_coarse(self.grid, matrix, f)
         finally:

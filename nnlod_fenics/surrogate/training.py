@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnlod_fenics.dataset.layout import software_versions
 from nnlod_fenics.dataset.patches import Batch
@@ -20,16 +21,19 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.progress import show_progress
 from nnlod_fenics.surrogate.blocks import Blocks
 from nnlod_fenics.surrogate.data import Arrays, TrainingData
-from nnlod_fenics.surrogate.loss import relative_loss
+from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
+from nnlod_fenics.surrogate.model import NNLOD
 from nnlod_fenics.surrogate.networks import build_network, count_parameters
 from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
 from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
 from nnlod_fenics.surrogate.settings import TrainingSettings
 from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
+from nnlod_fenics.surrogate.trust import fit_error_estimator, save_estimator
 
 __all__ = ["evaluate_loss", "train", "train_from_config"]
 
 HISTORY = "loss.json"
+_RANGE = 200  # training fields that tell the range of the error estimates
 Report = Callable[[int, float, float], None]
 
 
@@ -134,6 +138,7 @@ def train(
         _fit(run, data, (Z, S), description, on_epoch)
         if group.rank == 0:
             _add_test_loss(run, data)
+            _add_error_estimates(run, data, Z)
         group.barrier()
     return folder
 
@@ -195,6 +200,17 @@ def _add_test_loss(run: Run, data: TrainingData) -> None:
     description = read_model(run.folder)
     losses = description["losses"] | {"test": evaluate_loss(run.kept, blocks)}
     write_json(run.folder / DESCRIPTION, description | {"losses": losses})
+
+
+def _add_error_estimates(run: Run, data: TrainingData, training_fields: npt.NDArray[Any] | Tensor) -> None:
+    """Learn from the validation set how large the errors of the kept weights are."""
+    Z, S = (torch.as_tensor(values) for values in data.validation)
+    model = NNLOD(data.grid, run.kept, {})
+    predicted = np.concatenate([model.predict(part).cpu().numpy() for part in Z.split(16)])
+    some = torch.as_tensor(training_fields[:_RANGE]).cpu()
+    save_estimator(
+        run.folder, fit_error_estimator(data.grid, some, Z.cpu(), matrix_errors(predicted, S.cpu()), run.settings.seed)
+    )
 
 
 def _blocks(grid: Grid, arrays: Arrays, block: int, group: Processes) -> Blocks:

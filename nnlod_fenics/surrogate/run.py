@@ -127,9 +127,9 @@ class Run:
         loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * len(share)  # summed over the share's blocks
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)
+        if bool(torch.isfinite(norm)):  # one overflow must not end a long training
+            self.optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.network)
         self._total += self.group.reduce(loss.detach().double())

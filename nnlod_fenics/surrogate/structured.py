@@ -13,6 +13,8 @@ from nnlod_fenics.surrogate.windows import windows
 
 __all__ = ["StructuredNetwork"]
 
+_LARGEST_SCALE = 4.0  # of the logarithm of a factor, so that no step of the training can make predictions overflow
+
 
 class _Block(nn.Module):
     """x + W₂ σ(W₁ x) at every position."""
@@ -175,7 +177,7 @@ class StructuredNetwork(nn.Module):
         """Logarithm of a factor of each matrix, from what symmetries leave as it is."""
         invariant = features.unflatten(1, (self.channels, group_order(self.dim))).mean(dim=2)
         scale: Tensor = self.scale(invariant)
-        return scale
+        return _LARGEST_SCALE * torch.tanh(scale / _LARGEST_SCALE)
 
     def _windows(self, x: Tensor, size: int) -> Tensor:
         """Values in the windows around each position, shape ``(n, t, …, t, size^d)``."""

@@ -56,6 +56,7 @@ fields = {
 
 # ## Estimates, and the solution with the doubtful patches computed exactly
 
+largest = 0.0
 print(f"{'field':28s} recomputed  true error > {arguments.tolerance:g}: before, after   solution: before, after")
 for name, Z in fields.items():
     exact, predicted = local_matrices(grid, np.exp(Z)), model.local_matrices(Z)
@@ -64,6 +65,7 @@ for name, Z in fields.items():
     wrong = [np.mean(matrix_errors(S, exact) > arguments.tolerance) for S in (predicted, mended)]
     u = [solve_coarse(grid, coarse_matrix(grid, S)) for S in (exact, predicted, mended)]
     errors = [relative_l2(v, u[0]) for v in u[1:]]
+    largest = max(largest, errors[1])
     print(
         f"{name:28s} {100 * doubtful.mean():8.1f} % {100 * wrong[0]:21.1f} %, {100 * wrong[1]:4.1f} %"
         f"{100 * errors[0]:14.2f} %, {100 * errors[1]:5.2f} %"
@@ -75,4 +77,4 @@ for name, Z in fields.items():
         recomputed = doubtful.reshape(shape).astype(float)
         figures.plot_elements(folder / "recomputed.png", recomputed, "recomputed (1) or predicted (0)")
         figures.plot_elements(folder / "true_errors.png", matrix_errors(predicted, exact).reshape(shape), "true error")
-print(f"relative L2 error of NN-LOD against PG-LOD, last field: {errors[1]:.1e}")
+print(f"largest relative L2 error against PG-LOD with doubtful patches computed exactly: {largest:.1e}")

@@ -175,6 +175,10 @@ def evaluate(
     result = run(NNLOD.load(model), output, dataset, seed, overwrite)
     rows = [("test loss (4.1)", f"{result['test loss']:.3e}"), ("contrast", f"{result['contrast']:.1f}")]
     rows += [(name, f"{value:.3e}") for name, value in result["errors"].items()]
+    for tolerance, shares in result.get("error estimates", {}).get("tolerances", {}).items():
+        before, after = (shares[f"beyond the tolerance, {how}"] for how in ("predicted", "recomputed"))
+        text = f"{100 * shares['recomputed']:.1f} % recomputed, beyond it {100 * before:.2f} % -> {100 * after:.2f} %"
+        rows.append((f"local matrices with trust = {tolerance}", text))
     _print_table(f"evaluation, figures in {output}", rows)
 
 
@@ -189,6 +193,10 @@ def solve(
         Path | None,
         typer.Option(help="Model folder or name, for method nn; by default one that comes with the package."),
     ] = None,
+    trust: Annotated[
+        float | None,
+        typer.Option(help="Compute local matrices exactly whose estimated relative error exceeds this, for method nn."),
+    ] = None,
     source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
     output: Output = Path("solution"),
     overrides: Overrides = None,
@@ -199,7 +207,8 @@ def solve(
     """
     from nnlod_fenics.problem import solve_problem
 
-    solution = solve_problem(_settings(config, overrides), output, method, coefficient, dataset, seed, model, source)
+    settings = _settings(config, overrides)
+    solution = solve_problem(settings, output, method, coefficient, dataset, seed, model, source, trust)
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
 

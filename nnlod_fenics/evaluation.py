@@ -15,12 +15,14 @@ from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.norms import prolong, relative_l2
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.solve import METHODS, Solution, solve
-from nnlod_fenics.surrogate import NNLOD, evaluate_loss
+from nnlod_fenics.surrogate import NNLOD, evaluate_loss, matrix_errors
 from nnlod_fenics.surrogate.storage import write_json
 
 __all__ = ["FRESH_STAGE", "NAMES", "evaluate", "fresh_realization"]
 
 FRESH_STAGE = 1  # of the random streams: realizations that no dataset holds
+
+TOLERANCES = (0.01, 0.02, 0.05)  # of a local matrix, for which the shares of recomputed patches are told
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}
 
@@ -70,6 +72,26 @@ def _draw(folder: Path, model: NNLOD, Z: Any, solutions: dict[str, Solution]) ->
     paraview.write_results(folder / "paraview", grid, np.exp(Z), plain)
 
 
+def _calibration(model: NNLOD, dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """Estimated against true errors of local matrices on the test set."""
+    estimates, errors = [], []
+    for k in dataset.split().test:
+        Z, S = dataset.Z(k), dataset.S(k)
+        estimates.append(model.error_estimates(Z))
+        errors.append(matrix_errors(model.local_matrices(Z), S))
+    estimate, error = np.concatenate(estimates), np.concatenate(errors)
+    figures.plot_calibration(folder / "calibration.png", estimate, error)
+    table = {}
+    for tolerance in TOLERANCES:
+        doubtful = estimate > tolerance
+        table[f"{tolerance:g}"] = {
+            "recomputed": float(doubtful.mean()),
+            "beyond the tolerance, predicted": float((error > tolerance).mean()),
+            "beyond the tolerance, recomputed": float(((error > tolerance) & ~doubtful).mean()),
+        }
+    return {"errors below their estimates": float((error <= estimate).mean()), "tolerances": table}
+
+
 def evaluate(
     model: NNLOD, output: str | Path, dataset: Dataset | None = None, seed: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
@@ -78,7 +100,8 @@ def evaluate(
     Args:
         model: The surrogate.
         output: Folder for ``evaluation.json``, figures and ParaView files.
-        dataset: For the test loss; the one that the model file states is reported if None.
+        dataset: For the test loss and the error estimates; the test loss
+            that the model file states is reported if None.
         seed: Seed of the fresh realization.
         overwrite: Replace what is there.
 
@@ -108,6 +131,8 @@ def evaluate(
         "errors": _compare(model, solutions),
         "seconds": {name: solution.seconds for name, solution in solutions.items()},
     }
+    if dataset is not None and model.estimator is not None:
+        result["error estimates"] = _calibration(model, dataset, folder)
     _draw(folder, model, Z, solutions)
     write_json(folder / "evaluation.json", result)
     return result

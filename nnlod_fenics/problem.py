@@ -44,6 +44,7 @@ def solve_problem(
     seed: int | None = None,
     model: Path | None = None,
     source: float = 1.0,
+    trust: float | None = None,
 ) -> Solution:
     """Solve one problem and write the solution, figures and ParaView files.
 
@@ -56,6 +57,7 @@ def solve_problem(
         seed: Seed of a drawn coefficient; that of the settings if None.
         model: Model folder or name, for ``"nn"``; if None the one that comes with the package for this grid and law.
         source: Constant right-hand side.
+        trust: Tolerance of the errors of predicted local matrices, see :meth:`NNLOD.local_matrices`.
 
     Returns:
         The solution.
@@ -75,7 +77,7 @@ def solve_problem(
         config = Config.model_validate(config.model_dump() | given)
     grid, folder = config.make_grid(), Path(output)
     Z = _field(config, grid, coefficient, dataset, seed)
-    solution = solve(grid, Z, method, source, surrogate)
+    solution = solve(grid, Z, method, source, surrogate, trust)
     with replacing(folder / f"u_{method}.npy") as temporary:
         np.save(temporary, solution.u)
     paraview.write_results(folder, grid, np.exp(Z), {f"u_{method}": solution.u})

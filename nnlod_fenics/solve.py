@@ -50,7 +50,14 @@ def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
     seconds[step] = time.perf_counter() - start
 
 
-def solve(grid: Grid, Z: npt.ArrayLike, method: str = "lod", f: Source = 1.0, model: NNLOD | None = None) -> Solution:
+def solve(
+    grid: Grid,
+    Z: npt.ArrayLike,
+    method: str = "lod",
+    f: Source = 1.0,
+    model: NNLOD | None = None,
+    trust: float | None = None,
+) -> Solution:
     """Solve −∇·(e^Z ∇u) = f, u = 0 on ∂D.
 
     Args:
@@ -59,6 +66,7 @@ def solve(grid: Grid, Z: npt.ArrayLike, method: str = "lod", f: Source = 1.0, mo
         method: ``"fem"`` on T_h, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H.
         f: Source: a number, a function of points, or cell values on T_h.
         model: The surrogate, for ``"nn"``.
+        trust: Tolerance of the errors of predicted local matrices, see :meth:`NNLOD.local_matrices`.
 
     Returns:
         The solution.
@@ -82,7 +90,7 @@ def solve(grid: Grid, Z: npt.ArrayLike, method: str = "lod", f: Source = 1.0, mo
         elif model is None:
             raise InputError("method 'nn' needs a model, got none.")
         else:
-            S = model.local_matrices(values)
+            S = model.local_matrices(values, trust)
     with _timed(seconds, "assembly"):
         matrix = coarse_matrix(grid, S)
     with _timed(seconds, "solve"):

@@ -16,6 +16,7 @@ SMALLEST = {
     "compress_field.py": ["--coarse", "8", "--fine", "32"],
     "train_surrogate.py": ["--realizations", "10", "--epochs", "2"],
     "train_shipped_models.py": ["--realizations", "10", "--epochs", "1", "--output", "out_train_shipped_models/models"],
+    "trust.py": [],
     "own_coefficient.py": ["--dim", "2", "--coarse", "4"],
 }
 

@@ -22,6 +22,7 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.style import DIVERGING, FIELD, SOLUTION, colorbar, figure, line_styles, save
 
 __all__ = [
+    "plot_calibration",
     "plot_coefficient",
     "plot_cross_sections",
     "plot_elements",
@@ -233,6 +234,38 @@ def plot_elements(path: PathLike, values: npt.ArrayLike, label: str, log: bool =
         raise InputError("values must have shape (coarse,)*d with d = 2 or 3, and be positive if log is set.")
     norm = (LogNorm if log else Normalize)(array.min(), array.max())
     return _plot_cells(path, array, norm, SOLUTION, label)
+
+
+def plot_calibration(path: PathLike, estimates: npt.ArrayLike, errors: npt.ArrayLike) -> Path:
+    """Draw true against estimated errors of local matrices.
+
+    Args:
+        path: The file to write.
+        estimates: Estimates, shape ``(n,)``; infinite ones are left out.
+        errors: True errors, same shape.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    estimate, error = (np.asarray(values, dtype=np.float64) for values in (estimates, errors))
+    if estimate.ndim != 1 or estimate.shape != error.shape:
+        raise InputError(f"estimates and errors must be of one shape (n,), got {estimate.shape} and {error.shape}.")
+    known = np.isfinite(estimate) & (error > 0)
+    estimate, error = estimate[known], error[known]
+    with figure(4.0, 3.6) as fig:
+        ax = fig.subplots()
+        if len(estimate):
+            ax.plot(estimate, error, ".", ms=2, color=line_styles(2)[1].color, alpha=0.3, mew=0, rasterized=True)
+            ends = [min(estimate.min(), error.min()), max(estimate.max(), error.max())]
+            below = f"error = estimate ({100 * np.mean(error <= estimate):.1f} % lie below)"
+            ax.plot(ends, ends, "-", color="black", lw=1, label=below)
+            ax.legend(loc="upper left")
+        ax.set(xscale="log", yscale="log", xlabel="estimated error", ylabel="true relative error")
+        save(fig, path)
+    return Path(path)
 
 
 # -- pieces ------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _world() -> Any:
 def _run(header: Header, config: Config, folder: Path, comm: Any, blocks: list[int]) -> str | None:
     """Compute the missing blocks together; why that was halted, if it was."""
     first, size = comm is None or comm.rank == 0, 1 if comm is None else comm.size
-    if first and size > len(blocks):
+    if first and size > len(blocks) > 0:
         tell(f"{size - len(blocks)} of {size} ranks stay idle: there are only {len(blocks)} blocks to compute.")
     total = sum(len(header.members(block)) for block in blocks)
     with ExitStack() as stack:

@@ -113,7 +113,7 @@ def fit_error_estimator(
     Args:
         grid: The discretisation.
         training_fields: Fields that the surrogate was trained on, shape ``(k, 1/ε, …)``: its range.
-        Z: Other fields, shape ``(n, 1/ε, …)``; of two or more, the last fifth only sets the factor.
+        Z: Other fields, shape ``(n, 1/ε, …)``; the last fifth, at least one, sets the factor.
         errors: Relative errors of their local matrices, shape ``(n, num_elements)``.
         seed: Seed of the initial weights and the order of the samples.
 
@@ -130,12 +130,12 @@ def fit_error_estimator(
         torch.manual_seed(seed)
         estimator = ErrorEstimator(grid)
         estimator.set_range(patch_features(grid, training_fields.float()))
-        held_out = max(len(Z) // 5, min(len(Z) - 1, 1))
-        split = len(Z) - held_out
+        split = len(Z) - max(len(Z) // 5, 1)
         with torch.no_grad():
             white = estimator.white(patch_features(grid, Z.float())).reshape(len(Z), grid.num_elements, -1)
         logarithms = errors.clamp(min=1e-12).log()
-        _fit_quantile(estimator, white[:split].flatten(0, 1), logarithms[:split].flatten())
+        fitted = max(split, 1)
+        _fit_quantile(estimator, white[:fitted].flatten(0, 1), logarithms[:fitted].flatten())
         with torch.no_grad():
             beyond = logarithms[split:].flatten() - estimator.quantile(white[split:].flatten(0, 1))
             estimator.factor.copy_(torch.tensor(np.quantile(beyond.numpy(), QUANTILE)).exp())

@@ -64,6 +64,12 @@ def test_estimates_are_quantiles(estimator):
     assert np.corrcoef(np.log(errors[inside]), np.log(estimates[inside]))[0, 1] > 0.6
 
 
+def test_one_field_is_enough():
+    Z = fields(1, 8)
+    with torch.inference_mode():
+        assert bool(torch.isfinite(fit_error_estimator(GRID, Z, Z, difficulty(Z))(Z)).any())
+
+
 def test_unlike_fields_are_told(estimator):
     channel = fields(1, 3)
     channel[:, 4:6] += np.log(1e4)

@@ -61,8 +61,16 @@ def convolve(dim: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, st
     return apply(x, weight, bias, stride)
 
 
+_WIDTH = 128  # inputs of a layer from which on its steps are made smaller
+
+
 class _Turned(nn.Module):
-    """A weight whose turned copies make up the kernel of a layer."""
+    """A weight whose turned copies make up the kernel of a layer.
+
+    Adam changes every weight by about the step size, so that an output with n inputs may change by n step sizes at
+    once. Weights of layers with many inputs are therefore kept in larger units, which makes their steps smaller by
+    the same factor (as in the maximal update parametrisation, Yang & Hu 2021): without it long trainings diverged.
+    """
 
     index: Tensor
 
@@ -70,11 +78,12 @@ class _Turned(nn.Module):
         super().__init__()
         self.dim = dim
         self.register_buffer("index", index.reshape(-1), persistent=False)
-        self.weight = nn.Parameter(torch.randn(*channels, int(index.max()) + 1) * gain * fan_in**-0.5)
+        self.unit = min(1.0, _WIDTH / fan_in)
+        self.weight = nn.Parameter(torch.randn(*channels, int(index.max()) + 1) * gain * fan_in**-0.5 / self.unit)
 
     def expanded(self) -> Tensor:
         """Turned copies of the weight, last axis as in the index."""
-        return self.weight.index_select(2, self.index)
+        return self.unit * self.weight.index_select(2, self.index)
 
 
 class Lifting(_Turned):

@@ -214,6 +214,28 @@ def solve(
 
 
 @app.command()
+def reproduce(
+    experiments: Annotated[list[str], typer.Argument(help="1, 2, 3, 1-H, 2-H, 3-H, or all.")],
+    scale: Annotated[str, typer.Option(help="small: minutes on a laptop; paper: the paper's sizes.")] = "small",
+    output: Output = Path("results/reproduce"),
+    device: Annotated[str, typer.Option(help="Where networks are trained: cpu or cuda.")] = "cpu",
+) -> None:
+    """Run experiments of the paper from data to report; what is finished is taken from the output folder.
+
+    Example: nnlod reproduce all --scale small -o results/reproduce
+    """
+    from nnlod_fenics.reproduce import reproduce as run
+
+    words = {True: "shown", False: "not shown", None: "not examined"}
+    for name, result in run(experiments, scale, output, device).items():
+        rows = [
+            (finding["claim"], ", ".join(f"{v['network']}: {words[v['shown']]}" for v in finding["verdicts"]))
+            for finding in result["findings"]
+        ]
+        _print_table(f"experiment {name}, report in {output / scale / name / 'report.html'}", rows)
+
+
+@app.command()
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 

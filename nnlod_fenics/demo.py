@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from nnlod_fenics.config import Config, load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.evaluation import NAMES, evaluate
+from nnlod_fenics.launch import available_cores, launch_generation, write_config
 from nnlod_fenics.output import figures
 from nnlod_fenics.surrogate import NNLOD, train
 from nnlod_fenics.surrogate.storage import read_json, write_json
@@ -22,20 +20,6 @@ __all__ = ["SETTINGS", "run", "summary"]
 
 # What differs from the defaults, so that the demo takes minutes on two cores.
 SETTINGS = ("network.options={channels = 16, means = 16}", "training.epochs=15")
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _generate(config_file: Path, folder: Path, ranks: int) -> None:
-    """Run ``nnlod generate`` under mpirun, as a user would on a cluster."""
-    launcher = ["mpirun", "-n", str(ranks), "--bind-to", "none"] if ranks > 1 and shutil.which("mpirun") else []
-    command = [*launcher, sys.executable, "-m", "nnlod_fenics", "generate", str(config_file), "-o", str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--resume"], env=environment, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise InputError(f"generating the demo's data failed with exit code {done.returncode}; see the messages above.")
 
 
 def run(output: str | Path = "results/demo", config: Config | None = None, overwrite: bool = False) -> dict[str, Any]:
@@ -62,9 +46,9 @@ def run(output: str | Path = "results/demo", config: Config | None = None, overw
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    config_file = _write_config(folder, config)
-    ranks = _available_cores()
-    _generate(config_file, folder / "data", ranks)
+    config_file = write_config(folder, config)
+    ranks = available_cores()
+    launch_generation(config_file, folder / "data", ranks)
     seconds["generate"] = time.perf_counter() - start
     start = time.perf_counter()
     dataset = Dataset(folder / "data")
@@ -86,31 +70,6 @@ def run(output: str | Path = "results/demo", config: Config | None = None, overw
     report = _report(result)
     (folder / "report.md").write_text(report, encoding="utf-8")
     return result
-
-
-def _write_config(folder: Path, config: Config) -> Path:
-    """The resolved settings as a TOML file beside the results."""
-    lines = []
-    for section, table in config.resolved().items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in table.items()]
-        lines.append("")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.toml"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    return repr(value)
 
 
 def summary(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,13 +12,14 @@ from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.patches import Patches
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample, make_field
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.norms import prolong, relative_l2
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.solve import METHODS, Solution, solve
 from nnlod_fenics.surrogate import NNLOD, evaluate_loss, matrix_errors
 from nnlod_fenics.surrogate.storage import write_json
 
-__all__ = ["FRESH_STAGE", "NAMES", "evaluate", "fresh_realization"]
+__all__ = ["FRESH_STAGE", "NAMES", "compare", "evaluate", "fresh_realization"]
 
 FRESH_STAGE = 1  # of the random streams: realizations that no dataset holds
 
@@ -34,9 +35,17 @@ def fresh_realization(model: NNLOD, seed: int, index: int = 0) -> FieldSample:
     return law.sample(seed, index, stage=FRESH_STAGE)
 
 
-def _compare(model: NNLOD, solutions: dict[str, Solution]) -> dict[str, Any]:
-    """Errors of the three solutions against each other."""
-    grid = model.grid
+def compare(grid: Grid, solutions: dict[str, Solution]) -> dict[str, float]:
+    """Errors of the three solutions of one problem against each other.
+
+    Args:
+        grid: The discretisation.
+        solutions: Those by ``"fem"``, ``"lod"`` and ``"nn"``.
+
+    Returns:
+        Errors by name: of solutions in L², of coarse operators in the spectral norm, of local matrices in the
+        Frobenius norm.
+    """
     u = {name: solution.u for name, solution in solutions.items()}
     fine = {name: u[name] if name == "fem" else prolong(grid, u[name]) for name in u}
     K, predicted = solutions["lod"].K, solutions["nn"].K
@@ -128,7 +137,7 @@ def evaluate(
         "test loss": test_loss,
         "contrast": contrast(np.exp(Z)),
         "distance from the training range": model.out_of_range(Z),
-        "errors": _compare(model, solutions),
+        "errors": compare(model.grid, solutions),
         "seconds": {name: solution.seconds for name, solution in solutions.items()},
     }
     if dataset is not None and model.estimator is not None:

@@ -184,13 +184,18 @@ class Dataset:
             raise InputError(f"realization must lie between 0 and {len(self) - 1}, got {k}.")
         return int(k)
 
-    def split(self) -> Split:
+    def split(self, realizations: int | None = None) -> Split:
         """Divide the realizations 80 : 10 : 10 into training, validation and test set.
 
+        Args:
+            realizations: Divide the first ones only, as if the dataset ended after them; all if None.
+
         Raises:
-            InputError: If there are fewer than three.
+            InputError: If there are fewer than three, or fewer than asked for.
         """
-        n = len(self)
+        n = len(self) if realizations is None else realizations
+        if n > len(self):
+            raise InputError(f"dataset {str(self.path)!r} has {len(self)} realizations, {n} are asked for.")
         if n < 3:
             raise InputError(f"dataset {str(self.path)!r} has {n} realizations; a split 80 : 10 : 10 needs at least 3.")
         held_out = max(round(0.1 * n), 1)

@@ -41,9 +41,9 @@ class TrainingData:
     identity: dict[str, Any]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> TrainingData:
-        """The data of a dataset, split 80 : 10 : 10 by realization."""
-        split = dataset.split()
+    def of(cls, dataset: Dataset, realizations: int | None = None) -> TrainingData:
+        """The data of a dataset, or of the first realizations of it, split 80 : 10 : 10 by realization."""
+        split = dataset.split(realizations)
         train, validation, test = ((dataset.fields(part), dataset.matrices(part)) for part in split)
         identity = {"field": dataset.field_settings, "seed": dataset.seed, "realizations": len(split.train)}
         return cls(dataset.grid, train, validation, test, identity)

@@ -1,0 +1,240 @@
+"""What each of the paper's experiments is, and how large it is at the scales ``small`` and ``paper``.
+
+Formula and section numbers are those of Kröpfl, Peterseim, Ullmann (arXiv 2509.12896), sections 5 and 6. What that
+text does not state is listed by :func:`choices`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
+
+__all__ = [
+    "BASE",
+    "EXPERIMENTS",
+    "NETWORKS",
+    "SCALES",
+    "SIZES",
+    "STARTS",
+    "Experiment",
+    "Scale",
+    "choices",
+    "select",
+    "training_settings",
+]
+
+NETWORKS = ("paper", "structured")
+SIZES = ("small", "large")
+STARTS = ("scratch", "transfer")
+
+_CONTRASTS = {"low": 0.1, "moderate": 0.5, "high": 1.0}  # σ²
+_RHO, _SMOOTHNESS = 0.05, 0.5
+_RHOS = (0.05, 0.1, 0.15, 0.2, 0.25)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One of the paper's experiments, or the base network from which the others start.
+
+    Attributes:
+        name: As the paper calls it.
+        contrast: ``"low"``, ``"moderate"`` or ``"high"``; empty for the base network.
+        variance: σ² of the Gaussian field.
+        hierarchical: Whether the correlation length is random.
+        seed: Seed of its data.
+        parent: The experiment whose networks its transfer learning starts from.
+    """
+
+    name: str
+    contrast: str
+    variance: float
+    hierarchical: bool
+    seed: int
+    parent: str
+
+    @property
+    def training_field(self) -> dict[str, Any]:
+        """Law of the training fields; hierarchical ones have representative correlation lengths."""
+        if self.name == BASE.name:
+            return {"kind": "uniform", "alpha": 1.0, "beta": 5.0}
+        return self._field({"choice": list(_RHOS)})
+
+    @property
+    def fresh_field(self) -> dict[str, Any]:
+        """Law of fresh realizations; hierarchical ones have any correlation length."""
+        return self._field({"uniform": [_RHOS[0], _RHOS[-1]]})
+
+    def _field(self, rho: dict[str, list[float]]) -> dict[str, Any]:
+        kind = "hierarchical" if self.hierarchical else "lognormal"
+        length = rho if self.hierarchical else _RHO
+        return {"kind": kind, "variance": self.variance, "smoothness": _SMOOTHNESS, "correlation_length": length}
+
+    @property
+    def family(self) -> list[str]:
+        """The experiments that differ from it in the contrast only, itself included, lowest contrast first."""
+        return [e.name for e in EXPERIMENTS.values() if e.hierarchical == self.hierarchical]
+
+
+BASE = Experiment("base", "", 0.0, False, 10, "")
+
+EXPERIMENTS = {
+    e.name: e
+    for e in (
+        *(Experiment(str(k + 1), c, _CONTRASTS[c], False, 2 * k + 2, "base") for k, c in enumerate(_CONTRASTS)),
+        *(Experiment(f"{k + 1}-H", c, _CONTRASTS[c], True, 7 + k, str(k + 1)) for k, c in enumerate(_CONTRASTS)),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the experiments are.
+
+    Attributes:
+        name: ``"small"`` or ``"paper"``.
+        grid: The discretisation.
+        base: Realizations of the base network's dataset.
+        realizations: Realizations of the small and the large dataset by contrast, lognormal or hierarchical alike;
+            the small dataset is the first part of the large one.
+        epochs: Epochs for the base network, and on small and large datasets.
+        batch_size: Patches of a step.
+        fields: Fresh realizations for means and biases.
+        options: Options of each network.
+    """
+
+    name: str
+    grid: Grid
+    base: int
+    realizations: Mapping[str, Mapping[str, int]]
+    epochs: Mapping[str, int]
+    batch_size: int
+    fields: int
+    options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All sizes, as JSON has them."""
+        table: dict[str, Any] = json.loads(json.dumps(asdict(self) | {"grid": self.grid.as_dict()}))
+        return table
+
+    def count(self, experiment: Experiment, size: str) -> int:
+        """Realizations of a dataset."""
+        return self.base if experiment.name == BASE.name else self.realizations[experiment.contrast][size]
+
+
+SCALES = {
+    "small": Scale(
+        name="small",
+        grid=Grid(dim=2, coarse=8, fine=64, ell=2, coefficient=32),
+        base=100,
+        realizations={contrast: {"small": 40, "large": 200} for contrast in _CONTRASTS},
+        epochs={"base": 30, "small": 60, "large": 30},
+        batch_size=256,
+        fields=100,
+        options={
+            "paper": {"widths": [300, 300, 240, 240, 180, 150, 150]},
+            "structured": {"channels": 8, "means": 16},
+        },
+    ),
+    "paper": Scale(
+        name="paper",
+        grid=Grid(dim=2, coarse=32, fine=512, ell=2, coefficient=256),
+        base=500,
+        realizations={
+            "low": {"small": 300, "large": 800},
+            "moderate": {"small": 300, "large": 3200},
+            "high": {"small": 300, "large": 3200},
+        },
+        epochs={"base": 60, "small": 60, "large": 60},
+        batch_size=1000,
+        fields=200,
+    ),
+}
+
+
+def select(names: list[str]) -> list[Experiment]:
+    """The experiments of some names, ``"all"`` for all of them, each once, in the paper's order.
+
+    Raises:
+        InputError: If a name is unknown or there is none.
+    """
+    for name in names:
+        if name not in (*EXPERIMENTS, "all"):
+            raise InputError(f"experiment must be one of {[*EXPERIMENTS, 'all']}, got {name!r}.")
+    if not names:
+        raise InputError(f"experiment must be one of {[*EXPERIMENTS, 'all']}, got none.")
+    return [e for e in EXPERIMENTS.values() if e.name in names or "all" in names]
+
+
+def training_settings(scale: Scale, experiment: Experiment, network: str, size: str) -> dict[str, Any]:
+    """Settings of a training, for :meth:`TrainingSettings.from_dict`.
+
+    Args:
+        scale: The scale.
+        experiment: The experiment, or :data:`BASE`.
+        network: ``"paper"``: Adam with a piecewise constant step size, two drops, in hierarchical runs one, as in
+            the paper; ``"structured"``: Adam with a warm-up and a cosine.
+        size: ``"small"`` or ``"large"``; of no account for the base network.
+
+    Returns:
+        The table.
+    """
+    epochs = scale.epochs["base" if experiment.name == BASE.name else size]
+    common = {"epochs": epochs, "batch_size": scale.batch_size}
+    if network == "structured":
+        own: dict[str, Any] = {"schedule": "cosine", "learning_rate": 6e-3, "warmup": 1.0, "clip": 1.0, "drops": []}
+        return common | own
+    drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
+    first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two
+    return common | {"learning_rate": 1e-3, "drops": list(first.values())[: 1 if experiment.hierarchical else 2]}
+
+
+def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
+    """What the text of the paper does not state and is therefore chosen or reconstructed here.
+
+    Returns:
+        Tables with ``what``, ``value`` and ``mark`` (``chosen``: a documented default of this package;
+        ``reconstructed``: it follows from the text or the papers it builds on; ``scale``: smaller than there).
+    """
+    g = scale.grid
+    widths = scale.options.get("paper", {}).get("widths", [1000, 1000, 800, 800, 600, 400, 300])
+    mesh = f"H = 1/{g.coarse}, ε = 1/{g.coefficient}, h = 1/{g.fine}, ℓ = {g.ell}"
+    counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in SIZES)
+    small = scale.name != "paper"
+    rows = [
+        ("uniformly elliptic coefficients of the base network", "A i.i.d. uniform in [1, 5] on T_ε", "chosen"),
+        ("smoothness ν", f"{_SMOOTHNESS}", "chosen"),
+        ("variance σ²", f"{experiment.variance}", "chosen"),
+        ("discretisation", mesh, "scale" if small else "reconstructed"),
+        ("realizations", counts, "scale" if small else "chosen" if experiment.hierarchical else "given"),
+        ("realizations of the base network", f"{scale.base}", "chosen"),
+        ("hidden widths of the paper's network", "–".join(map(str, widths)), "scale" if small else "chosen"),
+        ("batch size", f"{scale.batch_size}", "chosen"),
+        ("epochs", ", ".join(f"{key} {value}" for key, value in scale.epochs.items()), "chosen"),
+        ("step sizes of the paper's network", "1e-3, after drops 1e-4 and 1e-5", "chosen"),
+        ("epochs of the drops", "half, and three quarters of all (hierarchical: half)", "chosen"),
+        ("right-hand side", "f = 1", "chosen"),
+        ("quasi-interpolation", "nodal averages of element-wise L² projections", "reconstructed"),
+        ("loss (4.1)", "mean of |Ψ(Z) - vec S|² / |vec S|²", "reconstructed"),
+        ("fresh realizations for means and biases", f"{scale.fields}", "chosen"),
+        ("small dataset", "the first part of the large one", "chosen"),
+        ("weights that are kept", "those of the smallest validation loss", "chosen"),
+        ("bounds in the criteria of the findings", "stated with each of them", "chosen"),
+    ]
+    if experiment.hierarchical:
+        rows += [
+            ("correlation length ρ", f"uniform in [{_RHOS[0]}, {_RHOS[-1]}]", "chosen"),
+            ("representative correlation lengths", ", ".join(map(str, _RHOS)), "chosen"),
+            ("small dataset of a hierarchical experiment", "not in the paper, added here", "chosen"),
+            ("transfer starts from", f"the network of experiment {experiment.parent}, large dataset", "chosen"),
+        ]
+    else:
+        rows.append(("correlation length ρ", f"{_RHO}", "chosen"))
+    if scale.options.get("structured"):
+        options = ", ".join(f"{key} {value}" for key, value in scale.options["structured"].items())
+        rows.append(("default network, not in the paper", options, "scale"))
+    return [dict(zip(("what", "value", "mark"), row, strict=True)) for row in rows if row[2] != "given"]

@@ -1,0 +1,182 @@
+"""The stages of an experiment: data, trained networks, reference solutions, evaluations."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.coefficient import contrast
+from nnlod_fenics.config import Config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.evaluation import FRESH_STAGE, compare
+from nnlod_fenics.fields import FieldSample, make_field
+from nnlod_fenics.launch import available_cores, launch_generation, write_config
+from nnlod_fenics.output.files import replacing
+from nnlod_fenics.reproduce.cache import Cache, Stage
+from nnlod_fenics.reproduce.experiments import BASE, EXPERIMENTS, Experiment, Scale, training_settings
+from nnlod_fenics.solve import Solution, solve
+from nnlod_fenics.surrogate import NNLOD, TrainingData, TrainingSettings, evaluate_loss, train
+from nnlod_fenics.surrogate.storage import read_json, write_json
+
+__all__ = ["Pipeline"]
+
+Array = npt.NDArray[np.float64]
+_LARGE = "large"
+
+
+class Pipeline:
+    """The stages of all experiments at one scale; whatever several of them need is made once.
+
+    Args:
+        scale: How large they are.
+        cache: Where finished stages are kept.
+        device: Where networks are trained, ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(self, scale: Scale, cache: Cache, device: str = "cpu") -> None:
+        self.scale, self.cache, self.device = scale, cache, device
+
+    # -- data ----------------------------------------------------------------------------------------
+
+    def data(self, experiment: Experiment) -> Stage:
+        """The large dataset of an experiment, whose first part is the small one."""
+        table = {
+            "grid": self.scale.grid.as_dict(),
+            "field": experiment.training_field,
+            "dataset": {
+                "realizations": self.scale.count(experiment, _LARGE),
+                "seed": experiment.seed,
+                "dtype": "float32",
+            },
+        }
+        config = Config.model_validate(table)
+        resolved = config.resolved()
+        settings = {section: resolved[section] for section in table}
+
+        def work(folder: Path) -> None:
+            launch_generation(write_config(folder, config), folder / "data", available_cores())
+
+        return self.cache.stage("data", f"data of {experiment.name}", settings, work)
+
+    def dataset(self, experiment: Experiment) -> Dataset:
+        """The same, to read."""
+        return Dataset(self.data(experiment).folder / "data")
+
+    # -- networks ------------------------------------------------------------------------------------
+
+    def model(self, experiment: Experiment, network: str, size: str = _LARGE, start: str = "transfer") -> Stage:
+        """A trained network.
+
+        Args:
+            experiment: The experiment, or :data:`BASE` (always from scratch).
+            network: One of :data:`NETWORKS`.
+            size: ``"small"`` or ``"large"``.
+            start: ``"transfer"``: from the base network, or for a hierarchical experiment from the network of its
+                parent's large dataset; ``"scratch"``: from random weights.
+
+        Returns:
+            The stage, with the model folder ``model`` in it.
+        """
+        scale, data = self.scale, self.data(experiment)
+        before = self._before(experiment, network) if start == "transfer" else None
+        training = training_settings(scale, experiment, network, size)
+        options, count = dict(scale.options.get(network, {})), scale.count(experiment, size)
+        settings = {
+            "network": network,
+            "options": options,
+            "training": training,
+            "data": data.key,
+            "realizations": count,
+            "init_from": "" if before is None else before.key,
+        }
+
+        def work(folder: Path) -> None:
+            extra = {"device": self.device}
+            if before is not None:
+                extra["init_from"] = str((before.folder / "model").resolve())
+            content = TrainingData.of(self.dataset(experiment), count)
+            train(content, folder / "model", network, options, TrainingSettings.from_dict(training | extra), True)
+
+        title = f"network {network} of {experiment.name}, {size} dataset, {start}"
+        return self.cache.stage("model", title, settings, work)
+
+    def _before(self, experiment: Experiment, network: str) -> Stage | None:
+        """The network that transfer learning starts from."""
+        if experiment.name == BASE.name:
+            return None
+        parent = BASE if experiment.parent == BASE.name else EXPERIMENTS[experiment.parent]
+        return self.model(parent, network)
+
+    # -- fresh realizations --------------------------------------------------------------------------
+
+    def fresh(self, experiment: Experiment, index: int = 0) -> FieldSample:
+        """A realization that no dataset holds."""
+        grid = self.scale.grid
+        return make_field(experiment.fresh_field, grid.dim, grid.coefficient).sample(
+            experiment.seed, index, stage=FRESH_STAGE
+        )
+
+    def references(self, experiment: Experiment) -> Stage:
+        """Fresh realizations solved by FEM and PG-LOD."""
+        settings = {
+            "grid": self.scale.grid.as_dict(),
+            "field": experiment.fresh_field,
+            "seed": experiment.seed,
+            "fields": self.scale.fields,
+        }
+
+        def work(folder: Path) -> None:
+            for index in range(self.scale.fields):
+                path = folder / f"{index:05d}.npz"
+                if not path.exists():
+                    Z = self.fresh(experiment, index).Z
+                    fem, lod = (solve(self.scale.grid, Z, method).u for method in ("fem", "lod"))
+                    with replacing(path) as temporary:
+                        np.savez(temporary, fem=fem, lod=lod, contrast=contrast(np.exp(Z)))
+
+        return self.cache.stage("references", f"FEM and PG-LOD of {experiment.name}", settings, work)
+
+    def reference_solutions(self, experiment: Experiment) -> dict[str, Array]:
+        """Solutions ``fem`` and ``lod`` of all fresh realizations and their ``contrast``, realizations first."""
+        folder = self.references(experiment).folder
+        parts = [dict(np.load(folder / f"{index:05d}.npz")) for index in range(self.scale.fields)]
+        return {name: np.stack([part[name] for part in parts]) for name in ("fem", "lod", "contrast")}
+
+    def evaluation(self, experiment: Experiment, network: str, size: str, start: str) -> Stage:
+        """A network's test losses, its errors for the first fresh realization, its solutions for all of them.
+
+        Returns:
+            The stage, with ``evaluation.json`` and ``solutions.npy``, shape ``(fields, 1/H + 1, …)``, in it.
+        """
+        trained, references = self.model(experiment, network, size, start), self.references(experiment)
+
+        def work(folder: Path) -> None:
+            model, dataset = NNLOD.load(trained.folder / "model", device=self.device), self.dataset(experiment)
+            common = Patches.of(dataset, dataset.split().test, self.device)
+            first = np.load(references.folder / f"{0:05d}.npz")
+            Z, grid = self.fresh(experiment).Z, self.scale.grid
+            solutions = {
+                "fem": Solution(first["fem"]),
+                "lod": solve(grid, Z, "lod"),
+                "nn": solve(grid, Z, "nn", model=model),
+            }
+            start_time = time.perf_counter()
+            u = [model.solve(self.fresh(experiment, index).Z) for index in range(self.scale.fields)]
+            content: dict[str, Any] = {
+                "parameters": model.description["network"]["parameters"],
+                "losses": model.description["losses"] | {"test, large set": evaluate_loss(model.network, common)},
+                "history": read_json(trained.folder / "model" / "loss.json"),
+                "fresh": compare(grid, solutions),
+                "seconds a solution": (time.perf_counter() - start_time) / self.scale.fields,
+            }
+            with replacing(folder / "solutions.npy") as temporary:
+                np.save(temporary, np.stack(u))
+            write_json(folder / "evaluation.json", content)
+
+        title = f"evaluation of {network} of {experiment.name}, {size} dataset, {start}"
+        return self.cache.stage("evaluation", title, {"model": trained.key, "references": references.key}, work)

@@ -1,0 +1,189 @@
+"""The report of an experiment: one HTML file that holds its pictures, to be read on a phone as well."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from nnlod_fenics.reproduce.experiments import NETWORKS, SIZES, STARTS
+from nnlod_fenics.reproduce.findings import Finding
+from nnlod_fenics.reproduce.pictures import Picture
+
+__all__ = ["render"]
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 1rem;
+  max-width: 58rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+img { max-width: 100%; height: auto; display: block; margin: auto; }
+figure { margin: 1.2rem 0; } figcaption, .note { color: #555; font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+th { font-weight: 600; } td.n, th.n { text-align: right; }
+.finding { border-left: 4px solid #999; padding: .1rem 0 .1rem .8rem; margin: 1.2rem 0; }
+.finding p { margin: .3rem 0; } .verdict { font-weight: 600; }
+.yes { color: #00623f; } .no { color: #a03c00; } .open { color: #555; }
+"""
+
+_WORDS = {True: ("shown", "yes"), False: ("not shown", "no"), None: ("not examined", "open")}
+
+
+def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: Sequence[Finding]) -> str:
+    """Write the report of an experiment.
+
+    Args:
+        numbers: The numbers, as ``result.json`` has them.
+        pictures: PNG files and captions by section, see :func:`nnlod_fenics.reproduce.pictures.draw`.
+        found: The findings.
+
+    Returns:
+        The HTML text, which refers to nothing outside itself.
+    """
+    name, grid = numbers["experiment"], numbers["grid"]
+    title = f"Experiment {name}: {numbers['contrast']}-contrast realizations"
+    kind = "hierarchical" if name.endswith("H") else "lognormal"
+    counts = " and ".join(f"{numbers['realizations'][size]} ({size})" for size in SIZES)
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>Kröpfl, Peterseim, Ullmann, arXiv 2509.12896, section {'6' if kind == 'hierarchical' else '5'}, at the "
+        f"scale “{escape(numbers['scale'])}”: {kind} fields, d = {grid['dim']}, H = 1/{grid['coarse']}, "
+        f"ε = 1/{grid['coefficient']}, h = 1/{grid['fine']}, ℓ = {grid['ell']}, {counts} realizations. "
+        f"“paper” is the network of the paper, “structured” the default one of nnlod-fenics. "
+        f"<a href='#findings'>Findings</a> are at the end.</p>",
+        "<h2>Training</h2>",
+        _figures(pictures["losses"]),
+        _losses(numbers),
+        "<h2>A fresh realization</h2>",
+        _fresh(numbers),
+        _figures(pictures["fresh"]),
+        f"<h2>Monte Carlo means over {numbers['monte carlo']['fields']} fresh fields</h2>",
+        _means(numbers),
+        _figures(pictures["mean"]),
+        "<h2 id='findings'>The paper's findings in this run</h2>",
+        *(_finding(item) for item in found),
+        "<h2>What the paper does not state</h2>",
+        _table(("what", "value", ""), [(row["what"], row["value"], row["mark"]) for row in numbers["chosen"]], 0),
+        "<p class='note'>chosen: a default of this package; reconstructed: from the text or the papers it builds on; "
+        "scale: smaller than in the paper, so that the run takes minutes.</p>",
+        "<p class='note'>The same numbers are in <code>result.json</code>, the fields in <code>paraview/</code>, both "
+        "beside this file.</p>",
+    ]
+    return (
+        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<link rel='icon' href='data:,'><title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def _figures(pictures: Iterable[Picture]) -> str:
+    return "\n".join(
+        f"<figure><img alt='{escape(caption, quote=True)}' src='data:image/png;base64,"
+        f"{base64.b64encode(path.read_bytes()).decode()}'><figcaption>{escape(caption)}</figcaption></figure>"
+        for path, caption in pictures
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int) -> str:
+    """A table; columns from ``numbers_from`` on are right-aligned, if that is not zero."""
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if 0 < numbers_from <= k else ''}>{escape(value)}</{tag}>"
+            for k, value in enumerate(values)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
+    return f"<div class='wide'><table><thead><tr>{cells('th', head)}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+
+
+def _runs(numbers: dict[str, Any], starts: Sequence[str] = STARTS) -> Iterable[tuple[list[str], dict[str, Any]]]:
+    for network in NETWORKS:
+        for size in SIZES:
+            for start in starts:
+                yield [network, size, start], numbers["runs"][network][size][start]
+
+
+def _losses(numbers: dict[str, Any]) -> str:
+    head = ("network", "dataset", "start", "training", "validation", "test", "large test set", "epochs", "seconds")
+    rows = []
+    for names, run in _runs(numbers):
+        losses = [f"{run['losses'][key]:.2e}" for key in ("train", "validation", "test", "test, large set")]
+        rows.append((*names, *losses, str(len(run["history"])), f"{run['seconds of training']:.0f}"))
+    note = (
+        "Loss (4.1) of the weights of the smallest validation loss. Each dataset has its own test set, its last tenth; "
+        "that of the large one tells networks of both apart on the same fields."
+    )
+    return _table(head, rows, 3) + f"<p class='note'>{escape(note)}</p>"
+
+
+def _fresh(numbers: dict[str, Any]) -> str:
+    fresh = numbers["fresh"]
+    rho = fresh["parameters"].get("correlation_length")
+    about = f"Contrast {fresh['contrast']:.3g}" + ("" if rho is None else f", correlation length {rho:.3f}") + "."
+    keys = {
+        "L², NN-LOD : PG-LOD": "relative L2 error, NN-LOD against PG-LOD",
+        "L², NN-LOD : FEM": "relative L2 error, NN-LOD against FEM",
+        "‖S − Ŝ‖₂": "spectral error |S - S_NN|",
+        "‖S − Ŝ‖₂/‖S‖₂": "relative spectral error |S - S_NN| / |S|",
+        "local matrix, mean": "mean relative error of a local matrix",
+        "amplitude": "amplitude error, mean of u_NN - u_LOD over mean of u_LOD",
+    }
+    rows = []
+    for names, run in _runs(numbers):
+        rows.append((*names, *(f"{run['fresh'][key]:.2e}" for key in keys.values())))
+        lod = run["fresh"]["relative L2 error, PG-LOD against FEM"]
+    table = _table(("network", "dataset", "start", *keys), rows, 3)
+    return f"<p>{about} Relative L² error of PG-LOD against FEM: {lod:.2e}.</p>{table}"
+
+
+def _means(numbers: dict[str, Any]) -> str:
+    parts = [(["FEM", "", ""], numbers["monte carlo"]["FEM"]), (["PG-LOD", "", ""], numbers["monte carlo"]["PG-LOD"])]
+    parts += [([f"NN-LOD, {names[0]}", *names[1:]], run) for names, run in _runs(numbers)]
+    head = (
+        "method",
+        "dataset",
+        "start",
+        "mean of ∫u",
+        "± standard error",
+        "L² of means : FEM",
+        "∫u : FEM − 1",
+        "∫u : PG-LOD − 1",
+        "L² of single u : PG-LOD",
+    )
+    rows = []
+    for names, part in parts:
+        integral, fem, lod = part["integral"], part.get("against FEM"), part.get("against PG-LOD")
+        rows.append(
+            (
+                *names,
+                f"{integral['mean']:.5f}",
+                f"{integral['standard error']:.5f}",
+                "" if fem is None else f"{fem['relative L2 distance of the means']:.2e}",
+                "" if fem is None else _percent(fem["amplitude"]),
+                "" if lod is None else _percent(lod["amplitude"]),
+                "" if lod is None else f"{lod['relative L2 error']['mean']:.2e}",
+            )
+        )
+    note = "Differences are of the same fields, ± standard error; f = 1."
+    return _table(head, rows, 3) + f"<p class='note'>{escape(note)}</p>"
+
+
+def _percent(part: dict[str, float]) -> str:
+    return f"{100 * part['mean']:+.2f} ± {100 * part['standard error']:.2f} %"
+
+
+def _finding(item: Finding) -> str:
+    lines = [f"<p><b>{escape(item.claim)}</b> <span class='note'>({escape(item.source)})</span></p>"]
+    for verdict in item.verdicts:
+        word, css = _WORDS[verdict.shown]
+        lines.append(
+            f"<p>{escape(verdict.network)}: <span class='verdict {css}'>{word}</span> — {escape(verdict.evidence)}</p>"
+        )
+    lines.append(f"<p class='note'>Criterion: {escape(item.criterion)}.</p>")
+    return f"<div class='finding'>{''.join(lines)}</div>"

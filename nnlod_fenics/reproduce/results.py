@@ -1,0 +1,111 @@
+"""The numbers and arrays of an experiment, collected from its stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.reproduce.experiments import (
+    NETWORKS,
+    SIZES,
+    STARTS,
+    Experiment,
+    choices,
+    training_settings,
+)
+from nnlod_fenics.reproduce.pipeline import Pipeline
+from nnlod_fenics.reproduce.statistics import average, differences, mean_field
+from nnlod_fenics.surrogate.storage import read_json
+
+__all__ = ["Outcome", "collect"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment that has been run.
+
+    Attributes:
+        experiment: Which one.
+        numbers: What ``result.json`` holds, but for the findings.
+        Z: log A of the fresh realization.
+        solutions: ``FEM`` on T_h, ``PG-LOD`` on T_H, and for each network and dataset, with transfer learning,
+            ``NN-LOD, network, size`` on T_H; all fresh realizations, those along the first axis.
+    """
+
+    experiment: Experiment
+    numbers: dict[str, Any]
+    Z: Array
+    solutions: dict[str, Array]
+
+
+def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
+    """Run the stages of an experiment that are not in the cache, and collect what they give.
+
+    Args:
+        pipeline: The stages.
+        experiment: Which one.
+
+    Returns:
+        Its outcome.
+    """
+    scale, grid = pipeline.scale, pipeline.scale.grid
+    stages = [pipeline.data(experiment), pipeline.references(experiment)]
+    reference = pipeline.reference_solutions(experiment)
+    solutions = {"FEM": reference["fem"], "PG-LOD": reference["lod"]}
+    runs: dict[str, Any] = {}
+    for network in NETWORKS:
+        for size in SIZES:
+            for start in STARTS:
+                stages.append(pipeline.model(experiment, network, size, start))
+                stages.append(pipeline.evaluation(experiment, network, size, start))
+                run, u = _run(pipeline, experiment, (network, size, start), reference)
+                runs.setdefault(network, {}).setdefault(size, {})[start] = run
+                if start == "transfer":
+                    solutions[f"NN-LOD, {network}, {size}"] = u
+    fresh = pipeline.fresh(experiment)
+    numbers = {
+        "experiment": experiment.name,
+        "contrast": experiment.contrast,
+        "scale": scale.name,
+        "sizes": scale.as_dict(),
+        "grid": grid.as_dict(),
+        "field": {"training": experiment.training_field, "fresh": experiment.fresh_field},
+        "realizations": {size: scale.count(experiment, size) for size in SIZES},
+        "training": {
+            network: {size: training_settings(scale, experiment, network, size) for size in SIZES}
+            for network in NETWORKS
+        },
+        "fresh": {
+            "contrast": float(reference["contrast"][0]),
+            "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
+            "parameters": fresh.parameters,
+        },
+        "runs": runs,
+        "monte carlo": {
+            "fields": scale.fields,
+            "FEM": mean_field(reference["fem"]),
+            "PG-LOD": mean_field(reference["lod"])
+            | {"against FEM": differences(grid, reference["lod"], reference["fem"])},
+        },
+        "chosen": choices(scale, experiment),
+        "seconds": {stage.key: stage.seconds for stage in stages},
+    }
+    return Outcome(experiment, numbers, fresh.Z, solutions)
+
+
+def _run(
+    pipeline: Pipeline, experiment: Experiment, variant: tuple[str, str, str], reference: dict[str, Array]
+) -> tuple[dict[str, Any], Array]:
+    grid, folder = pipeline.scale.grid, pipeline.evaluation(experiment, *variant).folder
+    u = np.load(folder / "solutions.npy")
+    run: dict[str, Any] = read_json(folder / "evaluation.json")
+    run |= mean_field(u)
+    run |= {"against FEM": differences(grid, u, reference["fem"])}
+    run |= {"against PG-LOD": differences(grid, u, reference["lod"])}
+    run["seconds of training"] = pipeline.model(experiment, *variant).seconds
+    return run, u

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nnlod_fenics.errors import InputError
@@ -59,13 +60,14 @@ def plot_coefficient(path: PathLike, A: npt.ArrayLike, title: str | None = None)
     return _plot_cells(path, values, norm, FIELD, "$A(x)$", title)
 
 
-def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike], columns: int = 0) -> Path:
     """Draw solutions side by side with one colour scale.
 
     Args:
         path: The file to write.
         solutions: Nodal values by name, each of shape ``(n+1,)*d`` with its own n; d = 2, or 3 for the plane
             x₃ = 0.5.
+        columns: Pictures in a row, for narrow pages; all in one row if 0.
 
     Returns:
         The path.
@@ -76,8 +78,9 @@ def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Pa
     arrays = _solutions(solutions, dims=(2, 3))
     planes = {name: u if u.ndim == 2 else _middle(u, 0) for name, u in arrays.items()}
     low, high = min(u.min() for u in planes.values()), max(u.max() for u in planes.values())
-    with figure(1.0 + 2.6 * len(planes), 3.2) as fig:
-        axes = fig.subplots(1, len(planes), squeeze=False, sharey=True)[0]
+    across, down = _layout(len(planes), columns)
+    with figure(1.0 + 2.6 * across, 0.4 + 2.8 * down) as fig:
+        axes = _panels(fig, len(planes), columns)
         for ax, (name, u) in zip(axes, planes.items(), strict=True):
             nodes = np.linspace(0, 1, len(u))
             image = ax.pcolormesh(
@@ -91,13 +94,14 @@ def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Pa
     return Path(path)
 
 
-def plot_cross_sections(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+def plot_cross_sections(path: PathLike, solutions: Mapping[str, npt.ArrayLike], columns: int = 0) -> Path:
     """Draw solutions along the lines x₁ = 0.5 and x₂ = 0.5 (through the centre in 3D).
 
     Args:
         path: The file to write.
         solutions: Nodal values by name, each of shape ``(n+1,)*d`` with its own n. In 1D the whole solution
             is drawn.
+        columns: Lines drawn in a row, for narrow pages; all in one row if 0.
 
     Returns:
         The path.
@@ -110,8 +114,9 @@ def plot_cross_sections(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) 
     lines = {1: ((0, ""),), 2: ((1, "$x_1 = 0.5$"), (0, "$x_2 = 0.5$"))}.get(
         dim, ((1, "$x_1 = x_3 = 0.5$"), (0, "$x_2 = x_3 = 0.5$"))
     )
-    with figure(3.6 * len(lines), 2.9) as fig:
-        axes = fig.subplots(1, len(lines), squeeze=False, sharey=True)[0]
+    across, down = _layout(len(lines), columns)
+    with figure(3.6 * across if across > 1 else 4.8, 0.3 + 2.6 * down) as fig:
+        axes = _panels(fig, len(lines), columns)
         for ax, (along, where) in zip(axes, lines, strict=True):
             for (name, u), style in zip(arrays.items(), line_styles(len(arrays)), strict=True):
                 values = _centre_line(u, along)
@@ -120,8 +125,9 @@ def plot_cross_sections(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) 
             ax.set(xlabel=f"$x_{along + 1}$", xlim=(0, 1), title=where)
             ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
             ax.axhline(0, color="0.8", lw=0.8, zorder=0)
-        axes[0].set_ylabel("$u$")
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arrays))
+        for ax in axes[::across]:
+            ax.set_ylabel("$u$")
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arrays), 2 * across))
         save(fig, path)
     return Path(path)
 
@@ -269,6 +275,21 @@ def plot_calibration(path: PathLike, estimates: npt.ArrayLike, errors: npt.Array
 
 
 # -- pieces ------------------------------------------------------------------------------------------
+
+
+def _layout(count: int, columns: int) -> tuple[int, int]:
+    """Pictures in a row and rows."""
+    across = min(columns, count) or count
+    return across, -(-count // across)
+
+
+def _panels(fig: Figure, count: int, columns: int) -> list[Axes]:
+    """Axes for some pictures, row by row."""
+    across, down = _layout(count, columns)
+    axes = list(fig.subplots(down, across, squeeze=False, sharey=True).ravel())
+    for ax in axes[count:]:
+        ax.remove()
+    return axes[:count]
 
 
 def _cube(name: str, values: Any) -> Array:

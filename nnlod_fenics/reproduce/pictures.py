@@ -19,7 +19,7 @@ Picture = tuple[Path, str]  # file and caption
 
 
 def plot_losses(path: Path, histories: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> Path:
-    """Draw training and validation losses of several trainings, a panel for each dataset.
+    """Draw training and validation losses of several trainings, a panel for each dataset, one below the other.
 
     Args:
         path: The file to write.
@@ -28,8 +28,8 @@ def plot_losses(path: Path, histories: Mapping[str, Mapping[str, Sequence[Mappin
     Returns:
         The path.
     """
-    with figure(3.6 * len(histories), 3.3) as fig:
-        axes = fig.subplots(1, len(histories), squeeze=False, sharey=True)[0]
+    with figure(4.8, 0.6 + 2.6 * len(histories)) as fig:
+        axes = fig.subplots(len(histories), 1, squeeze=False, sharey=True)[:, 0]
         for ax, (panel, curves) in zip(axes, histories.items(), strict=True):
             for (name, history), style in zip(curves.items(), line_styles(len(curves) + 1)[1:], strict=True):
                 epochs = np.arange(1, len(history) + 1)
@@ -37,9 +37,9 @@ def plot_losses(path: Path, histories: Mapping[str, Mapping[str, Sequence[Mappin
                     label = f"{name}: {'training' if key == 'train' else key}"
                     values = [entry[key] for entry in history]
                     ax.semilogy(epochs, values, color=style.color, ls=dashes, lw=1.6, label=label)
-            ax.set(xlabel="epoch", title=panel)
+            ax.set(ylabel="relative loss", title=panel)
             ax.grid(axis="y", color="0.92", lw=0.6)
-        axes[0].set_ylabel("relative loss")
+        axes[-1].set_xlabel("epoch")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(fig, path)
     return path
@@ -65,10 +65,10 @@ def draw(outcome: Outcome, folder: Path) -> dict[str, list[Picture]]:
     first = {name: u[0] for name, u in outcome.solutions.items()}
     mean = {name: u.mean(axis=0) for name, u in outcome.solutions.items()}
     for section, fields, what in (("fresh", first, "Solutions"), ("mean", mean, "Monte Carlo means")):
-        path = figures.plot_solutions(folder / f"{section}-solutions.png", _named(fields, "large"))
+        path = figures.plot_solutions(folder / f"{section}-solutions.png", _named(fields, "large"), columns=2)
         pictures[section].append((path, f"{what} side by side; networks of the large dataset."))
         for size in SIZES:
-            path = figures.plot_cross_sections(folder / f"{section}-{size}.png", _named(fields, size))
+            path = figures.plot_cross_sections(folder / f"{section}-{size}.png", _named(fields, size), columns=1)
             pictures[section].append((path, f"{what} along the cross-sections; networks of the {size} dataset."))
     return pictures
 

@@ -18,12 +18,13 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 1rem;
   max-width: 58rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-img { max-width: 100%; height: auto; display: block; margin: auto; }
+img { width: 40rem; max-width: 100%; height: auto; display: block; margin: auto; }
 figure { margin: 1.2rem 0; } figcaption, .note { color: #555; font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-th { font-weight: 600; } td.n, th.n { text-align: right; }
+th { font-weight: 600; } td.n, th.n { text-align: right; } td.n { white-space: nowrap; }
+th, td { padding-right: .9rem; }
 .finding { border-left: 4px solid #999; padding: .1rem 0 .1rem .8rem; margin: 1.2rem 0; }
 .finding p { margin: .3rem 0; } .verdict { font-weight: 600; }
 .yes { color: #00623f; } .no { color: #a03c00; } .open { color: #555; }
@@ -143,10 +144,11 @@ def _fresh(numbers: dict[str, Any]) -> str:
 
 
 def _means(numbers: dict[str, Any]) -> str:
-    parts = [(["FEM", "", ""], numbers["monte carlo"]["FEM"]), (["PG-LOD", "", ""], numbers["monte carlo"]["PG-LOD"])]
-    parts += [([f"NN-LOD, {names[0]}", *names[1:]], run) for names, run in _runs(numbers)]
+    parts = [([method, "", "", ""], numbers["monte carlo"][method]) for method in ("FEM", "PG-LOD")]
+    parts += [(["NN-LOD", *names], run) for names, run in _runs(numbers)]
     head = (
         "method",
+        "network",
         "dataset",
         "start",
         "mean of ∫u",
@@ -171,7 +173,7 @@ def _means(numbers: dict[str, Any]) -> str:
             )
         )
     note = "Differences are of the same fields, ± standard error; f = 1."
-    return _table(head, rows, 3) + f"<p class='note'>{escape(note)}</p>"
+    return _table(head, rows, 4) + f"<p class='note'>{escape(note)}</p>"
 
 
 def _percent(part: dict[str, float]) -> str:

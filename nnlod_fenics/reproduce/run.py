@@ -68,7 +68,7 @@ def _scale(scale: str | Scale) -> Scale:
 def _others(folder: Path, scale: Scale) -> dict[str, Any]:
     """Results that earlier runs of the same sizes have left, for findings that compare experiments."""
     found = {name: read_json(folder / name / _RESULT) for name in EXPERIMENTS if (folder / name / _RESULT).exists()}
-    return {name: numbers for name, numbers in found.items() if numbers["sizes"] == scale.as_dict()}
+    return {name: numbers for name, numbers in found.items() if numbers.get("sizes") == scale.as_dict()}
 
 
 def _write(folder: Path, outcome: Outcome, results: dict[str, Any]) -> dict[str, Any]:

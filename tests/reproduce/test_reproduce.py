@@ -1,0 +1,280 @@
+"""A lognormal and a hierarchical experiment as a whole, tiny; the cache; the report opened in a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from nnlod_fenics import Grid, InputError
+from nnlod_fenics.config import load_config
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
+from nnlod_fenics.reproduce.cache import Cache
+from nnlod_fenics.reproduce.experiments import BASE, NETWORKS, SIZES, STARTS, select, training_settings
+from nnlod_fenics.reproduce.pipeline import Pipeline
+from nnlod_fenics.reproduce.results import collect
+from nnlod_fenics.surrogate import TrainingSettings
+
+CONFIG = Path(__file__).parents[2] / "demos" / "config"
+CONTRASTS = ("low", "moderate", "high")
+TINY = Scale(
+    name="tiny",
+    grid=Grid(dim=2, coarse=4, fine=16, ell=1, coefficient=8),
+    base=10,
+    realizations={contrast: {"small": 10, "large": 20} for contrast in CONTRASTS},
+    epochs={"base": 4, "small": 5, "large": 4},
+    batch_size=64,
+    fields=4,
+    options={"paper": {"widths": [20, 20]}, "structured": {"channels": 2, "means": 2}},
+)
+NAMES = ["1", "1-H"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> tuple[Path, dict]:
+    """Experiments 1 and 1-H, and what they return."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    return folder, reproduce(NAMES, TINY, folder)
+
+
+def stages(folder: Path) -> dict[str, float]:
+    """Times at which the stages in a cache were finished."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in (folder / "tiny" / "cache").glob("*/stage.json")}
+
+
+# -- what is run -------------------------------------------------------------------------------------
+
+
+def test_experiments_are_those_of_the_settings_files():
+    assert [*EXPERIMENTS] == ["1", "2", "3", "1-H", "2-H", "3-H"]
+    scale = SCALES["paper"]
+    for experiment in EXPERIMENTS.values():
+        if experiment.hierarchical:
+            files = {f"hierarchical-{experiment.contrast}.toml": "large"}
+        else:
+            files = {f"lognormal-{experiment.contrast}-{size}.toml": size for size in SIZES}
+        for name, size in files.items():
+            config = load_config(CONFIG / name)
+            assert config.make_grid() == scale.grid
+            assert experiment.training_field.items() <= config.field.items()
+            assert config.dataset.realizations == scale.count(experiment, size)
+            ours = TrainingSettings.from_dict(training_settings(scale, experiment, "paper", size))
+            assert ours == config.training.make()
+    base = load_config(CONFIG / "base.toml")
+    assert base.field == BASE.training_field and base.dataset.realizations == scale.count(BASE, "large")
+
+
+def test_select():
+    assert [e.name for e in select(["2-H", "1", "1"])] == ["1", "2-H"]
+    assert [e.name for e in select(["all"])] == [*EXPERIMENTS]
+    assert [EXPERIMENTS[name].parent for name in ("3", "3-H")] == ["base", "3"]
+    with pytest.raises(InputError, match=r"experiment must be one of .*, got '4'"):
+        select(["4"])
+    with pytest.raises(InputError, match="scale must be one of"):
+        reproduce(["1"], "huge")
+
+
+# -- results -----------------------------------------------------------------------------------------
+
+
+def test_results(run):
+    folder, results = run
+    for name in NAMES:
+        numbers = json.loads((folder / "tiny" / name / "result.json").read_text())
+        assert numbers == json.loads(json.dumps(results[name]))
+        for network in NETWORKS:
+            for size in SIZES:
+                for start in STARTS:
+                    result = numbers["runs"][network][size][start]
+                    assert len(result["history"]) == TINY.epochs[size]
+                    assert all(0 < loss < 10 for loss in result["losses"].values())
+                    assert result["fresh"]["relative L2 error, NN-LOD against PG-LOD"] > 0
+        small, large = (numbers["runs"]["paper"][size]["transfer"]["losses"] for size in SIZES)
+        assert large["test"] == pytest.approx(large["test, large set"], rel=1e-5)  # its own test set
+        assert small["test"] != pytest.approx(small["test, large set"], rel=1e-5)
+        assert numbers["monte carlo"]["PG-LOD"]["against FEM"]["relative L2 distance of the means"] < 0.3
+        assert {path.name for path in (folder / "tiny" / name / "paraview").iterdir()} == {
+            "coefficient.vtkhdf",
+            "fine_solution.vtkhdf",
+            "coarse_solution.vtkhdf",
+        }
+    assert 0.05 <= results["1-H"]["fresh"]["parameters"]["correlation_length"] <= 0.25
+
+
+def test_small_dataset_is_the_first_part_of_the_large_one(run):
+    pipeline = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
+    dataset = pipeline.dataset(EXPERIMENTS["1"])
+    assert pipeline.cache.executed == [] and len(dataset) == 20
+    assert dataset.split(10) == (range(8), range(8, 9), range(9, 10))
+    description = pipeline.model(EXPERIMENTS["1"], "paper", "small").folder / "model" / "model.json"
+    assert json.loads(description.read_text())["training_set"]["realizations"] == 8
+
+
+def test_transfer_starts_from_the_right_network(run):
+    pipeline = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
+
+    def source(name: str, start: str) -> str:
+        folder = pipeline.model(EXPERIMENTS[name], "structured", "small", start).folder
+        return json.loads((folder / "model" / "model.json").read_text())["training"]["init_from"]
+
+    assert source("1", "scratch") == source("1-H", "scratch") == ""
+    assert Path(source("1", "transfer")) == pipeline.model(BASE, "structured").folder / "model"
+    assert Path(source("1-H", "transfer")) == pipeline.model(EXPERIMENTS["1"], "structured", "large").folder / "model"
+    assert pipeline.cache.executed == []
+
+
+def test_fresh_realizations_are_in_no_dataset(run):
+    pipeline = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
+    fields = pipeline.dataset(EXPERIMENTS["1"]).fields(range(20))
+    fresh = np.stack([pipeline.fresh(EXPERIMENTS["1"], k).Z for k in range(TINY.fields)])
+    difference = np.abs(fields[:, None] - fresh[None]).max(axis=(2, 3))
+    assert difference.min() > 0.1 and len(np.unique(fresh[:, 0, 0])) == TINY.fields
+
+
+# -- cache -------------------------------------------------------------------------------------------
+
+
+def test_finished_stages_are_not_repeated_and_missing_ones_are(run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(run[0], folder)
+    before = stages(folder)
+    assert {key.split("-")[0] for key in before} == {"data", "model", "references", "evaluation"}
+    assert len(before) == 3 + 2 + 2 * (1 + 8 + 8)  # base and two datasets, base networks, two experiments
+    again = reproduce(["1"], TINY, folder)
+    assert stages(folder) == before and again["1"] == run[1]["1"]
+    lost = next(key for key in before if key.startswith("evaluation"))
+    shutil.rmtree(folder / "tiny" / "cache" / lost)
+    for name in NAMES:
+        collect(Pipeline(TINY, Cache(folder / "tiny" / "cache")), EXPERIMENTS[name])
+    after = stages(folder)
+    assert {key for key in before if after[key] != before[key]} == {lost}
+
+
+def test_a_change_of_settings_is_another_stage(tmp_path):
+    cache, calls = Cache(tmp_path), []
+    for value in (1, 2, 1):
+        cache.stage("kind", "title", {"a": value}, lambda folder, value=value: calls.append(value))
+    assert calls == [1, 2] and len(cache.executed) == len(set(cache.executed)) == 2
+
+
+def test_an_interrupted_stage_goes_on(run, tmp_path, monkeypatch):
+    pipeline, solved = Pipeline(TINY, Cache(tmp_path)), []
+
+    def interrupted(grid, Z, method):
+        if len(solved) == 5:
+            raise KeyboardInterrupt
+        solved.append(method)
+        return solve(grid, Z, method)
+
+    from nnlod_fenics.reproduce import pipeline as module
+
+    solve = module.solve
+    monkeypatch.setattr(module, "solve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.references(EXPERIMENTS["1"])
+    assert solved == ["fem", "lod"] * 2 + ["fem"] and not list(tmp_path.glob("*/stage.json"))
+    monkeypatch.setattr(module, "solve", lambda *given: solved.append(given[2]) or solve(*given))
+    u = pipeline.reference_solutions(EXPERIMENTS["1"])
+    assert solved[5:] == ["fem", "lod"] * 2  # two of four fields were there
+    expected = Pipeline(TINY, Cache(run[0] / "tiny" / "cache")).reference_solutions(EXPERIMENTS["1"])
+    np.testing.assert_array_equal(u["fem"], expected["fem"])
+
+
+def test_interrupted_data_go_on(run, tmp_path):
+    source, folder = Pipeline(TINY, Cache(run[0] / "tiny" / "cache")), tmp_path
+    stage = source.data(EXPERIMENTS["1"])
+    shutil.copytree(stage.folder, folder / stage.key)
+    (folder / stage.key / "stage.json").unlink()
+    blocks = sorted((folder / stage.key / "data" / "blocks").iterdir())
+    blocks[-1].unlink()
+    kept = {path: path.stat().st_mtime_ns for path in blocks[:-1]}
+    whole = Pipeline(TINY, Cache(folder)).dataset(EXPERIMENTS["1"])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    np.testing.assert_array_equal(whole.S(19), Dataset(stage.folder / "data").S(19))
+
+
+# -- report ------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Pictures, references and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.pictures, self.references, self.tags, self.texts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        table = dict(attributes)
+        if tag == "img":
+            self.pictures.append(table["src"])
+            assert table["alt"]
+        self.references += [value for key, value in table.items() if key in ("href", "src", "srcset", "action")]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_report_holds_everything(run, name):
+    text = (run[0] / "tiny" / name / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(page.pictures) == 9 and "script" not in page.tags and "@import" not in text and "url(" not in text
+    assert all(reference.startswith(("data:", "#")) for reference in page.references)
+    for picture in page.pictures:
+        kind, _, content = picture.partition(",")
+        assert kind == "data:image/png;base64"
+        pixels = matplotlib.image.imread(io.BytesIO(base64.b64decode(content, validate=True)), format="png")
+        assert min(pixels.shape[:2]) > 200 and np.ptp(pixels[..., :3]) > 0.5
+    words = " ".join(page.texts)
+    for finding in run[1][name]["findings"]:
+        assert finding["claim"] in words and finding["criterion"] in words
+        assert all(verdict["evidence"] in words for verdict in finding["verdicts"])
+    for row in run[1][name]["chosen"]:
+        assert row["what"] in words and row["mark"] in ("chosen", "reconstructed", "scale")
+    losses = run[1][name]["runs"]["paper"]["small"]["transfer"]["losses"]
+    assert f"{losses['test']:.2e}" in words
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
+COUNT = """<script>addEventListener("load", () => { const all = [...document.images];
+const loaded = all.filter(i => i.complete && i.naturalWidth > 0).length;
+document.title = `loaded ${loaded} of ${all.length}, width ${document.documentElement.scrollWidth}`; });</script>"""
+
+
+def browse(path: Path, profile: Path) -> tuple[str, list[str]]:
+    """Open a page on a phone's width; its title and the lines on the console."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += [f"--user-data-dir={profile}", "--window-size=390,844", "--hide-scrollbars", "--enable-logging=stderr"]
+    command += ["--virtual-time-budget=10000", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None, done.stdout[:1000]
+    return title[1], [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: chromium-headless-shell, chromium or google-chrome")
+def test_report_in_a_browser(run, tmp_path):
+    for name in NAMES:
+        report = run[0] / "tiny" / name / "report.html"
+        title, console = browse(report, tmp_path / "profile")
+        assert title.startswith(f"Experiment {name}:") and console == []
+        counting = tmp_path / "report.html"
+        counting.write_text(report.read_text(encoding="utf-8").replace("</body>", COUNT + "</body>"), encoding="utf-8")
+        assert browse(counting, tmp_path / "profile") == ("loaded 9 of 9, width 390", [])
+    broken = tmp_path / "broken.html"  # what the test would say of a broken page
+    broken.write_text(f"<title></title><img src='data:image/png;base64,AAAA'><script>nothing()</script>{COUNT}")
+    title, console = browse(broken, tmp_path / "profile")
+    assert title.startswith("loaded 0 of 1") and "nothing is not defined" in console[0]

@@ -19,7 +19,7 @@ from nnlod_fenics.norms import relative_l2
 
 GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
 QUICK = [*GRID, "-s", "dataset.realizations=10", "-s", "training.epochs=2", "-s", "network.options={widths=[20]}"]
-COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info"]
+COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "reproduce"]
 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -167,4 +167,6 @@ def test_mistakes(work, tmp_path):
     fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds files")
     fails(nnlod("train", tmp_path / "none", "-o", tmp_path / "m"), "does not exist")
     fails(nnlod("evaluate", tmp_path / "none"), "does not exist")
+    fails(nnlod("reproduce", "4", "-o", tmp_path / "r"), "experiment must be one of")
+    fails(nnlod("reproduce", "1", "--scale", "huge", "-o", tmp_path / "r"), "scale must be one of")
     assert not list(tmp_path.iterdir())

@@ -114,7 +114,9 @@ def _chain(name: str, results: Results) -> list[str]:
 def _increasing(name: str, network: str, results: Results, value: Callable[[dict[str, Any]], float]) -> Verdict:
     chain = _chain(name, results)
     if len(chain) < 2:
-        return Verdict(network, None, f"needs another of the experiments {', '.join(EXPERIMENTS[name].family)}")
+        return Verdict(
+            network, None, f"needs another of the experiments {', '.join(EXPERIMENTS[name].family)} in the same folder"
+        )
     values = [value(_run(results, other, network, "small")) for other in chain]
     evidence = ", ".join(f"{other}: {_number(v)}" for other, v in zip(chain, values, strict=True))
     return Verdict(network, all(a < b for a, b in pairwise(values)), evidence)
@@ -214,7 +216,7 @@ def _order_larger(name: str, network: str, results: Results) -> Verdict:
     chain = EXPERIMENTS[name].family
     missing = [other for other in chain if other not in results]
     if missing:
-        return Verdict(network, None, f"needs {' and '.join(missing)}")
+        return Verdict(network, None, f"needs {' and '.join(missing)} in the same folder")
     losses = {other: float(_run(results, other, network, "large")["losses"]["validation"]) for other in chain}
     evidence = ", ".join(f"{other}: {_number(loss)}" for other, loss in losses.items())
     lower = max(loss for other, loss in losses.items() if other != name)

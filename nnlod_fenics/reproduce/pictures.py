@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from nnlod_fenics.output import figures
 from nnlod_fenics.output.style import figure, line_styles, save
@@ -38,6 +39,7 @@ def plot_losses(path: Path, histories: Mapping[str, Mapping[str, Sequence[Mappin
                     values = [entry[key] for entry in history]
                     ax.semilogy(epochs, values, color=style.color, ls=dashes, lw=1.6, label=label)
             ax.set(ylabel="relative loss", title=panel)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(axis="y", color="0.92", lw=0.6)
         axes[-1].set_xlabel("epoch")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

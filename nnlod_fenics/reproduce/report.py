@@ -54,7 +54,8 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
         f"scale “{escape(numbers['scale'])}”: {kind} fields, d = {grid['dim']}, H = 1/{grid['coarse']}, "
         f"ε = 1/{grid['coefficient']}, h = 1/{grid['fine']}, ℓ = {grid['ell']}, {counts} realizations. "
         f"“paper” is the network of the paper, “structured” the default one of nnlod-fenics. "
-        f"<a href='#findings'>Findings</a> are at the end.</p>",
+        "What the paper does not state is <a href='#chosen'>listed</a>; its <a href='#findings'>findings</a> come "
+        "last.</p>",
         "<h2>Training</h2>",
         _figures(pictures["losses"]),
         _losses(numbers),
@@ -64,14 +65,14 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
         f"<h2>Monte Carlo means over {numbers['monte carlo']['fields']} fresh fields</h2>",
         _means(numbers),
         _figures(pictures["mean"]),
-        "<h2 id='findings'>The paper's findings in this run</h2>",
-        *(_finding(item) for item in found),
-        "<h2>What the paper does not state</h2>",
+        "<h2 id='chosen'>What the paper does not state</h2>",
         _table(("what", "value", ""), [(row["what"], row["value"], row["mark"]) for row in numbers["chosen"]], 0),
         "<p class='note'>chosen: a default of this package; reconstructed: from the text or the papers it builds on; "
         "scale: smaller than in the paper, so that the run takes minutes.</p>",
         "<p class='note'>The same numbers are in <code>result.json</code>, the fields in <code>paraview/</code>, both "
         "beside this file.</p>",
+        "<h2 id='findings'>The paper's findings in this run</h2>",
+        *(_finding(item) for item in found),
     ]
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"

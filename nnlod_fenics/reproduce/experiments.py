@@ -186,7 +186,13 @@ def training_settings(scale: Scale, experiment: Experiment, network: str, size: 
     epochs = scale.epochs["base" if experiment.name == BASE.name else size]
     common = {"epochs": epochs, "batch_size": scale.batch_size}
     if network == "structured":
-        own: dict[str, Any] = {"schedule": "cosine", "learning_rate": 6e-3, "warmup": 1.0, "clip": 1.0, "drops": []}
+        own: dict[str, Any] = {
+            "schedule": "cosine",
+            "learning_rate": 6e-3,
+            "warmup": epochs / 12,
+            "clip": 1.0,
+            "drops": [],
+        }
         return common | own
     drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
     first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two

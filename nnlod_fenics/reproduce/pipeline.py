@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -165,14 +164,12 @@ class Pipeline:
                 "lod": solve(grid, Z, "lod"),
                 "nn": solve(grid, Z, "nn", model=model),
             }
-            start_time = time.perf_counter()
             u = [model.solve(self.fresh(experiment, index).Z) for index in range(self.scale.fields)]
             content: dict[str, Any] = {
                 "parameters": model.description["network"]["parameters"],
                 "losses": model.description["losses"] | {"test, large set": evaluate_loss(model.network, common)},
                 "history": read_json(trained.folder / "model" / "loss.json"),
                 "fresh": compare(grid, solutions),
-                "seconds a solution": (time.perf_counter() - start_time) / self.scale.fields,
             }
             with replacing(folder / "solutions.npy") as temporary:
                 np.save(temporary, np.stack(u))

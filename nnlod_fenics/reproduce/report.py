@@ -121,7 +121,8 @@ def _losses(numbers: dict[str, Any]) -> str:
         "Loss (4.1) of the weights of the smallest validation loss. Each dataset has its own test set, its last tenth; "
         "that of the large one tells networks of both apart on the same fields."
     )
-    return _table(head, rows, 3) + f"<p class='note'>{escape(note)}</p>"
+    seconds = f"All stages of this experiment took {sum(numbers['seconds'].values()):.0f} s."
+    return _table(head, rows, 3) + f"<p class='note'>{escape(note)} {seconds}</p>"
 
 
 def _fresh(numbers: dict[str, Any]) -> str:
@@ -129,18 +130,19 @@ def _fresh(numbers: dict[str, Any]) -> str:
     rho = fresh["parameters"].get("correlation_length")
     about = f"Contrast {fresh['contrast']:.3g}" + ("" if rho is None else f", correlation length {rho:.3f}") + "."
     keys = {
-        "L², NN-LOD : PG-LOD": "relative L2 error, NN-LOD against PG-LOD",
-        "L², NN-LOD : FEM": "relative L2 error, NN-LOD against FEM",
+        "‖u_NN − u_LOD‖": "L2 error, NN-LOD against PG-LOD",
+        "relative": "relative L2 error, NN-LOD against PG-LOD",
+        "relative, against FEM": "relative L2 error, NN-LOD against FEM",
         "‖S − Ŝ‖₂": "spectral error |S - S_NN|",
-        "‖S − Ŝ‖₂/‖S‖₂": "relative spectral error |S - S_NN| / |S|",
+        "relative to ‖S‖₂": "relative spectral error |S - S_NN| / |S|",
         "local matrix, mean": "mean relative error of a local matrix",
         "amplitude": "amplitude error, mean of u_NN - u_LOD over mean of u_LOD",
     }
     rows = []
     for names, run in _runs(numbers):
         rows.append((*names, *(f"{run['fresh'][key]:.2e}" for key in keys.values())))
-        lod = run["fresh"]["relative L2 error, PG-LOD against FEM"]
     table = _table(("network", "dataset", "start", *keys), rows, 3)
+    lod = fresh["relative L2 error, PG-LOD against FEM"]
     return f"<p>{about} Relative L² error of PG-LOD against FEM: {lod:.2e}.</p>{table}"
 
 

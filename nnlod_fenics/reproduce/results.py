@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.norms import l2_norm, prolong, relative_l2
 from nnlod_fenics.reproduce.experiments import (
     NETWORKS,
     SIZES,
@@ -84,6 +85,9 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
             "contrast": float(reference["contrast"][0]),
             "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
             "parameters": fresh.parameters,
+            "relative L2 error, PG-LOD against FEM": relative_l2(
+                prolong(grid, reference["lod"][0]), reference["fem"][0]
+            ),
         },
         "runs": runs,
         "monte carlo": {
@@ -104,6 +108,7 @@ def _run(
     grid, folder = pipeline.scale.grid, pipeline.evaluation(experiment, *variant).folder
     u = np.load(folder / "solutions.npy")
     run: dict[str, Any] = read_json(folder / "evaluation.json")
+    run["fresh"]["L2 error, NN-LOD against PG-LOD"] = l2_norm(u[0] - reference["lod"][0])
     run |= mean_field(u)
     run |= {"against FEM": differences(grid, u, reference["fem"])}
     run |= {"against PG-LOD": differences(grid, u, reference["lod"])}

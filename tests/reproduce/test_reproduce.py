@@ -18,6 +18,7 @@ import pytest
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.norms import l2_norm
 from nnlod_fenics.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
 from nnlod_fenics.reproduce.cache import Cache
 from nnlod_fenics.reproduce.experiments import BASE, NETWORKS, SIZES, STARTS, select, training_settings
@@ -92,13 +93,17 @@ def test_results(run):
     for name in NAMES:
         numbers = json.loads((folder / "tiny" / name / "result.json").read_text())
         assert numbers == json.loads(json.dumps(results[name]))
+        pipeline = Pipeline(TINY, Cache(folder / "tiny" / "cache"))
+        size_of_u = l2_norm(pipeline.reference_solutions(EXPERIMENTS[name])["lod"][0])
         for network in NETWORKS:
             for size in SIZES:
                 for start in STARTS:
                     result = numbers["runs"][network][size][start]
                     assert len(result["history"]) == TINY.epochs[size]
                     assert all(0 < loss < 10 for loss in result["losses"].values())
-                    assert result["fresh"]["relative L2 error, NN-LOD against PG-LOD"] > 0
+                    relative = result["fresh"]["relative L2 error, NN-LOD against PG-LOD"]
+                    absolute = result["fresh"]["L2 error, NN-LOD against PG-LOD"]
+                    assert relative > 0 and absolute == pytest.approx(relative * size_of_u, rel=1e-6)
         small, large = (numbers["runs"]["paper"][size]["transfer"]["losses"] for size in SIZES)
         assert large["test"] == pytest.approx(large["test, large set"], rel=1e-5)  # its own test set
         assert small["test"] != pytest.approx(small["test, large set"], rel=1e-5)
@@ -116,6 +121,8 @@ def test_small_dataset_is_the_first_part_of_the_large_one(run):
     dataset = pipeline.dataset(EXPERIMENTS["1"])
     assert pipeline.cache.executed == [] and len(dataset) == 20
     assert dataset.split(10) == (range(8), range(8, 9), range(9, 10))
+    with pytest.raises(InputError, match="has 20 realizations, 21 are asked for"):
+        dataset.split(21)
     description = pipeline.model(EXPERIMENTS["1"], "paper", "small").folder / "model" / "model.json"
     assert json.loads(description.read_text())["training_set"]["realizations"] == 8
 

@@ -18,7 +18,7 @@ from nnlod_fenics.dataset.layout import INDEX, Header, block_path, create_index,
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.progress import tell
 
-__all__ = ["held", "is_whole", "prepare"]
+__all__ = ["held", "is_whole", "locked", "prepare"]
 
 _LOCK = ".lock"
 _TEMPORARY = re.compile(r"\.(dataset|\d{6,})-.*\.h5")
@@ -66,17 +66,33 @@ def held(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         InputError: If it cannot be written to, holds something else, or is held by another job.
     """
     _check(folder, resume, overwrite)
+    try:
+        with locked(folder):
+            _check(folder, resume, overwrite)  # again: another job may have just finished
+            yield
+    finally:
+        if not (folder / INDEX).exists():
+            with suppress(OSError):  # nothing was made: leave nothing, unless there is something
+                folder.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other jobs from a folder, whatever is in it.
+
+    Args:
+        folder: The folder; made if it is missing.
+
+    Raises:
+        InputError: If it cannot be written to, or is held by another job.
+    """
     handle = _lock(folder)
     try:
-        _check(folder, resume, overwrite)  # again: another job may have just finished
         yield
     finally:
         with suppress(OSError):
             (folder / _LOCK).unlink()
         os.close(handle)
-        if not (folder / INDEX).exists():
-            with suppress(OSError):  # nothing was made: leave nothing, unless there is something
-                folder.rmdir()
 
 
 def _lock(folder: Path) -> int:

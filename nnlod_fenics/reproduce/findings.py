@@ -216,7 +216,7 @@ def _order_larger(name: str, network: str, results: Results) -> Verdict:
     chain = EXPERIMENTS[name].family
     missing = [other for other in chain if other not in results]
     if missing:
-        return Verdict(network, None, f"needs {' and '.join(missing)} in the same folder")
+        return Verdict(network, None, f"needs {' and '.join(missing)} in the same folder; then run this one again")
     losses = {other: float(_run(results, other, network, "large")["losses"]["validation"]) for other in chain}
     evidence = ", ".join(f"{other}: {_number(loss)}" for other, loss in losses.items())
     lower = max(loss for other, loss in losses.items() if other != name)

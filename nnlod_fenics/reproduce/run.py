@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nnlod_fenics.dataset.folder import locked
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.files import replacing
@@ -43,16 +44,17 @@ def reproduce(
         What the ``result.json`` of each experiment holds.
 
     Raises:
-        InputError: If an argument does not fit, or the folder belongs to another scale.
+        InputError: If an argument does not fit, or another job is at work in the folder.
     """
     chosen, size = select(names), _scale(scale)
     folder = Path(output) / size.name
     pipeline = Pipeline(size, Cache(folder / "cache"), device)
     outcomes = []
-    for experiment in chosen:
-        start = time.perf_counter()
-        outcomes.append(collect(pipeline, experiment))
-        tell(f"experiment {experiment.name}: {time.perf_counter() - start:.0f} s in this run")
+    with locked(folder / "cache"):
+        for experiment in chosen:
+            start = time.perf_counter()
+            outcomes.append(collect(pipeline, experiment))
+            tell(f"experiment {experiment.name}: {time.perf_counter() - start:.0f} s in this run")
     results = _others(folder, size) | {outcome.experiment.name: outcome.numbers for outcome in outcomes}
     return {outcome.experiment.name: _write(folder / outcome.experiment.name, outcome, results) for outcome in outcomes}
 

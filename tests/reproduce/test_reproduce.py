@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.folder import locked
 from nnlod_fenics.norms import l2_norm
 from nnlod_fenics.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
 from nnlod_fenics.reproduce.cache import Cache
@@ -208,6 +210,40 @@ def test_interrupted_data_go_on(run, tmp_path):
     whole = Pipeline(TINY, Cache(folder)).dataset(EXPERIMENTS["1"])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     np.testing.assert_array_equal(whole.S(19), Dataset(stage.folder / "data").S(19))
+
+
+def test_an_interrupted_training_goes_on(run, tmp_path, monkeypatch):
+    from nnlod_fenics.reproduce import pipeline as module
+
+    train = module.train
+
+    def stop(epoch, *losses):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    def interrupted(data, folder, network, options, settings, resume):
+        return train(data, folder, network, options, replace(settings, checkpoint_minutes=0.0), resume, on_epoch=stop)
+
+    source = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
+    shutil.copytree(source.data(EXPERIMENTS["1"]).folder, tmp_path / source.data(EXPERIMENTS["1"]).key)
+    pipeline, arguments = Pipeline(TINY, Cache(tmp_path)), (EXPERIMENTS["1"], "paper", "small", "scratch")
+    monkeypatch.setattr(module, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.model(*arguments)
+    (history,) = tmp_path.glob("model-*/model/loss.json")
+    before = json.loads(history.read_text())
+    assert len(before) == 3 and not list(tmp_path.glob("model-*/stage.json"))
+    monkeypatch.setattr(module, "train", train)
+    pipeline.model(*arguments)
+    after, whole = json.loads(history.read_text()), source.model(*arguments).folder / "model" / "loss.json"
+    assert after[:3] == before  # the seconds too: these epochs were not repeated
+    expected = [entry["train"] for entry in json.loads(whole.read_text())]
+    assert [entry["train"] for entry in after] == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_job_at_a_time(run):
+    with locked(run[0] / "tiny" / "cache"), pytest.raises(InputError, match="in use by another job"):
+        reproduce(["1"], TINY, run[0])
 
 
 # -- report ------------------------------------------------------------------------------------------

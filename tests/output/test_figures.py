@@ -59,6 +59,18 @@ def test_coefficient_is_logarithmic_and_upright(shown: list[Figure]) -> None:
     assert (image.norm.vmin, image.norm.vmax) == (A.min(), A.max())
 
 
+def test_pictures_for_narrow_pages(shown: list[Figure]) -> None:
+    solutions = {name: polynomial(2, n) for name, n in (("FEM", 8), ("PG-LOD", 4), ("NN-LOD", 4))}
+    plot_solutions("u.png", solutions, columns=2)
+    plot_cross_sections("c.png", solutions, columns=1)
+    (first, second, third), lines = shown[0].axes[:3], shown[1].axes
+    assert [ax.get_title() for ax in (first, second, third)] == list(solutions)
+    assert first.get_subplotspec().rowspan == second.get_subplotspec().rowspan != third.get_subplotspec().rowspan
+    assert len(shown[0].axes) == 4  # the fourth place is empty, the last axes are the colour bar's
+    assert [ax.get_subplotspec().rowspan.start for ax in lines] == [0, 1]
+    assert [ax.get_ylabel() for ax in lines] == ["$u$", "$u$"]
+
+
 def test_coefficient_in_three_dimensions(shown: list[Figure]) -> None:
     A = np.exp(RNG.standard_normal((4, 4, 4)))
     plot_coefficient("A.png", A)

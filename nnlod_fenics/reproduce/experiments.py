@@ -13,6 +13,7 @@ from typing import Any
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.surrogate.settings import PAPER
 
 __all__ = [
     "BASE",
@@ -102,7 +103,8 @@ class Scale:
         realizations: Realizations of the small and the large dataset by contrast, lognormal or hierarchical alike;
             the small dataset is the first part of the large one.
         epochs: Epochs for the base network, and on small and large datasets.
-        batch_size: Patches of a step.
+        batch_size: Patches of a step, for the paper's network.
+        structured: How the training of the default network differs from its usual one.
         fields: Fresh realizations for means and biases.
         options: Options of each network.
     """
@@ -113,6 +115,7 @@ class Scale:
     realizations: Mapping[str, Mapping[str, int]]
     epochs: Mapping[str, int]
     batch_size: int
+    structured: Mapping[str, Any]
     fields: int
     options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -134,6 +137,7 @@ SCALES = {
         realizations={contrast: {"small": 40, "large": 200} for contrast in _CONTRASTS},
         epochs={"base": 30, "small": 60, "large": 30},
         batch_size=256,
+        structured={"batch_size": 256, "learning_rate": 6e-3},
         fields=100,
         options={
             "paper": {"widths": [300, 300, 240, 240, 180, 150, 150]},
@@ -151,6 +155,7 @@ SCALES = {
         },
         epochs={"base": 60, "small": 60, "large": 60},
         batch_size=1000,
+        structured={},
         fields=200,
     ),
 }
@@ -184,19 +189,12 @@ def training_settings(scale: Scale, experiment: Experiment, network: str, size: 
         The table.
     """
     epochs = scale.epochs["base" if experiment.name == BASE.name else size]
-    common = {"epochs": epochs, "batch_size": scale.batch_size}
     if network == "structured":
-        own: dict[str, Any] = {
-            "schedule": "cosine",
-            "learning_rate": 6e-3,
-            "warmup": epochs / 12,
-            "clip": 1.0,
-            "drops": [],
-        }
-        return common | own
+        return {"epochs": epochs, "warmup": epochs / 12, **scale.structured}
     drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
     first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two
-    return common | {"learning_rate": 1e-3, "drops": list(first.values())[: 1 if experiment.hierarchical else 2]}
+    own = {"epochs": epochs, "batch_size": scale.batch_size}
+    return PAPER | own | {"drops": list(first.values())[: 1 if experiment.hierarchical else 2]}
 
 
 def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
@@ -219,7 +217,7 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
         ("realizations", counts, "scale" if small else "chosen" if experiment.hierarchical else "given"),
         ("realizations of the base network", f"{scale.base}", "chosen"),
         ("hidden widths of the paper's network", "–".join(map(str, widths)), "scale" if small else "chosen"),
-        ("batch size", f"{scale.batch_size}", "chosen"),
+        ("batch size of the paper's network", f"{scale.batch_size}", "chosen"),
         ("epochs", ", ".join(f"{key} {value}" for key, value in scale.epochs.items()), "chosen"),
         ("step sizes of the paper's network", "1e-3, after drops 1e-4 and 1e-5", "chosen"),
         ("epochs of the drops", "half, and three quarters of all (hierarchical: half)", "chosen"),

@@ -18,9 +18,9 @@ from nnlod_fenics.dataset.layout import INDEX, Header, block_path, create_index,
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.progress import tell
 
-__all__ = ["held", "is_whole", "locked", "prepare"]
+__all__ = ["LOCK", "held", "is_whole", "locked", "prepare"]
 
-_LOCK = ".lock"
+LOCK = ".lock"
 _TEMPORARY = re.compile(r"\.(dataset|\d{6,})-.*\.h5")
 _BLOCK = re.compile(r"\d{6,}\.h5")
 _COMPARED = ("grid", "field", "dataset")  # sections that a resumed run must agree in
@@ -30,7 +30,7 @@ def _is_ours(entry: Path) -> bool:
     """Whether an entry of the folder is part of a dataset, or left behind by a killed job."""
     if entry.name == "blocks" and entry.is_dir():
         return all(_BLOCK.fullmatch(e.name) or _TEMPORARY.fullmatch(e.name) for e in entry.iterdir())
-    return entry.name in (INDEX, _LOCK) or _TEMPORARY.fullmatch(entry.name) is not None
+    return entry.name in (INDEX, LOCK) or _TEMPORARY.fullmatch(entry.name) is not None
 
 
 def _check(folder: Path, resume: bool, overwrite: bool) -> None:
@@ -66,37 +66,31 @@ def held(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         InputError: If it cannot be written to, holds something else, or is held by another job.
     """
     _check(folder, resume, overwrite)
-    try:
-        with locked(folder):
-            _check(folder, resume, overwrite)  # again: another job may have just finished
-            yield
-    finally:
-        if not (folder / INDEX).exists():
-            with suppress(OSError):  # nothing was made: leave nothing, unless there is something
-                folder.rmdir()
+    with locked(folder):
+        _check(folder, resume, overwrite)  # again: another job may have just finished
+        yield
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other jobs from a folder, whatever is in it.
-
-    Args:
-        folder: The folder; made if it is missing.
+    """Keep other jobs from a folder, which is made if it is missing.
 
     Raises:
-        InputError: If it cannot be written to, or is held by another job.
+        InputError: If it cannot be written to or is held by another job.
     """
     handle = _lock(folder)
     try:
         yield
     finally:
         with suppress(OSError):
-            (folder / _LOCK).unlink()
+            (folder / LOCK).unlink()
         os.close(handle)
+        with suppress(OSError):  # nothing was made: leave nothing, unless there is something
+            folder.rmdir()
 
 
 def _lock(folder: Path) -> int:
-    path = folder / _LOCK
+    path = folder / LOCK
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -8,40 +8,23 @@ thread, whatever the number of ranks.
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
-import time
-import traceback
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import held, prepare
+from nnlod_fenics.dataset.job import EXIT_RESUMABLE, STOPPED, Interrupted, StopSignal, is_first, run_blocks, world
 from nnlod_fenics.dataset.layout import PARAMETERS, Block, Header, software_versions, write_block
 from nnlod_fenics.dataset.schedule import Schedule
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import FieldLaw
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.progress import show_progress, tell
+from nnlod_fenics.progress import show_progress
 
 __all__ = ["EXIT_RESUMABLE", "Interrupted", "generate"]
-
-EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-_STOPPED = ""  # reason to halt: one of them
-
-
-class Interrupted(Exception):
-    """The run was told to stop; what is finished is kept, and the run can be resumed."""
-
 
 def generate(
     config: Config, output: str | Path, comm: Any = None, resume: bool = False, overwrite: bool = False
@@ -67,8 +50,8 @@ def generate(
     Note:
         Any other error on one rank ends the whole job at once, with that rank's traceback.
     """
-    comm = _world() if comm is None else comm
-    first = comm is None or comm.rank == 0
+    comm = world() if comm is None else comm
+    first = is_first(comm)
     folder = Path(output)
     header = Header(
         config.make_grid(), config.resolved(), config.dataset.realizations, config.dataset.block, software_versions()
@@ -87,52 +70,30 @@ def generate(
         if problem is not None:
             raise InputError(problem)
         reason = _run(header, config, folder, comm, blocks)
-    if reason == _STOPPED:
+    if reason == STOPPED:
         raise Interrupted(f"stopped before the end; run again with --resume to finish {str(folder)!r}.")
     if reason is not None:
         raise InputError(reason)
     return folder
 
 
-def _world() -> Any:
-    try:
-        from mpi4py import MPI
-    except ImportError:
-        return None
-    return MPI.COMM_WORLD
-
-
 def _run(header: Header, config: Config, folder: Path, comm: Any, blocks: list[int]) -> str | None:
     """Compute the missing blocks together; why that was halted, if it was."""
-    first, size = comm is None or comm.rank == 0, 1 if comm is None else comm.size
-    if first and size > len(blocks) > 0:
-        tell(f"{size - len(blocks)} of {size} ranks stay idle: there are only {len(blocks)} blocks to compute.")
     total = sum(len(header.members(block)) for block in blocks)
-    with ExitStack() as stack:
-        stop = stack.enter_context(_stop_on_signals())
-        stack.enter_context(_one_thread())
-        report = stack.enter_context(show_progress("generate", total, first))
-        if not first:  # one warning is enough
-            stack.enter_context(warnings.catch_warnings(action="ignore"))
-        schedule = Schedule(comm, blocks, report)
-        try:
-            _take_blocks(header, config.make_field(), folder, schedule, stop)
-        except Exception:
-            if size == 1:
-                raise
-            traceback.print_exc()
-            print(f"nnlod: rank {comm.rank} failed, the job ends; go on with --resume.", file=sys.stderr, flush=True)
-            time.sleep(0.2)  # for the message to get through before mpirun ends all ranks
-            comm.Abort(1)
-        return schedule.close()
+
+    def work(schedule: Schedule, stop: StopSignal) -> None:
+        _take_blocks(header, config.make_field(), folder, schedule, stop)
+
+    with show_progress("generate", total, is_first(comm)) as report:
+        return run_blocks(comm, blocks, work, report)
 
 
-def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule, stop: _Stop) -> None:
+def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule, stop: StopSignal) -> None:
     for block in schedule:
         try:
             content = _compute(header, law, block, stop)
         except Interrupted:
-            return schedule.halt(_STOPPED)
+            return schedule.halt(STOPPED)
         try:
             write_block(folder, header, block, content)
         except (OSError, InputError) as error:
@@ -144,7 +105,7 @@ def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule
         schedule.finished(len(header.members(block)))
 
 
-def _compute(header: Header, law: FieldLaw, block: int, stop: _Stop) -> Block:
+def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Block:
     """Compute the realizations of a block one by one; a signal drops the block before the next of them."""
     grid, settings = header.grid, header.config["dataset"]
     Z, S, parameters, origin = [], [], [], []
@@ -159,45 +120,3 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: _Stop) -> Block:
         origin.append([settings["seed"], k])
     stop.check()
     return Block(np.stack(Z), np.stack(S), np.array(parameters), np.array(origin, dtype=np.int64))
-
-
-class _Stop:
-    """Whether a signal has told this process to stop."""
-
-    def __init__(self) -> None:
-        self._received = False
-
-    def receive(self, number: int, frame: Any) -> None:
-        """Signal handler; only notes the signal, since an exception may not be raised inside a library's call."""
-        self._received = True
-
-    def check(self) -> None:
-        """Break off if a signal has come."""
-        if self._received:
-            raise Interrupted
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[_Stop]:
-    """Break off computations on SIGTERM, SIGINT and SIGUSR1, but let a block be written to its end."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():  # handlers can be set in the main thread only
-        yield stop
-        return
-    previous = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: the ranks share the cores, and the bits do not depend on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -25,13 +25,16 @@ class _Note(NamedTuple):
 
     steps: int
     halt: str | None
+    results: list[Any]
 
 
 class _Desk:
     """Rank 0's pile of blocks."""
 
-    def __init__(self, blocks: Sequence[int], report: Callable[[int], None]) -> None:
-        self._blocks, self._report, self._steps = deque(blocks), report, 0
+    def __init__(
+        self, blocks: Sequence[int], report: Callable[[int], None], receive: Callable[[Any], None] | None
+    ) -> None:
+        self._blocks, self._report, self._receive, self._steps = deque(blocks), report, receive, 0
         self._lock = threading.Lock()
         self.halt: str | None = None
 
@@ -41,6 +44,9 @@ class _Desk:
             if note.halt is not None:
                 self.halt = self.halt or note.halt
                 self._blocks.clear()
+            if self._receive is not None:
+                for result in note.results:
+                    self._receive(result)
             if note.steps:
                 self._steps += note.steps
                 self._report(self._steps)
@@ -54,16 +60,24 @@ class Schedule:
         comm: MPI communicator, or None for one process without MPI.
         blocks: What there is to do; counts on rank 0.
         report: Told the sum of all finished steps, on rank 0, possibly by another thread.
+        receive: Told the result of each finished block that has one, on rank 0, possibly by another thread.
 
     Note:
         Making and closing are collective. If MPI was started without support for threads, rank 0 of several
         only hands out.
     """
 
-    def __init__(self, comm: Any, blocks: Sequence[int], report: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        comm: Any,
+        blocks: Sequence[int],
+        report: Callable[[int], None],
+        receive: Callable[[Any], None] | None = None,
+    ) -> None:
         self._comm: Any = None if comm is None or comm.size == 1 else comm.Dup()
-        self._desk = _Desk(blocks, report) if comm is None or comm.rank == 0 else None
+        self._desk = _Desk(blocks, report, receive) if comm is None or comm.rank == 0 else None
         self._steps = 0
+        self._results: list[Any] = []
         self._server: threading.Thread | None = None
         self._only_serves = False
         if self._comm is not None and self._desk is not None:
@@ -81,9 +95,11 @@ class Schedule:
         while (block := self._turn(None)) is not None:
             yield block
 
-    def finished(self, steps: int) -> None:
-        """Say that a block with some steps is finished."""
+    def finished(self, steps: int, result: Any = None) -> None:
+        """Say that a block with some steps is finished, and with what result."""
         self._steps += steps
+        if result is not None:
+            self._results.append(result)
 
     def halt(self, reason: str) -> None:
         """Let no rank start another block; do not ask for one after that."""
@@ -103,7 +119,8 @@ class Schedule:
         return reason
 
     def _turn(self, halt: str | None) -> int | None:
-        note, self._steps = _Note(self._steps, halt), 0
+        note = _Note(self._steps, halt, self._results)
+        self._steps, self._results = 0, []
         if self._desk is not None:
             return self._desk.turn(note)
         self._comm.send(note, 0)

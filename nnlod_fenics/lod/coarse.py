@@ -14,7 +14,7 @@ from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.source import Source, check_source, evaluate_source
 
-__all__ = ["coarse_matrix", "load_vector", "solve_coarse"]
+__all__ = ["CoarseSolver", "coarse_matrix", "load_vector", "solve_coarse"]
 
 
 class _Pattern(NamedTuple):
@@ -166,3 +166,86 @@ def solve_coarse(grid: Grid, K: PETSc.Mat, f: Source = 1.0) -> npt.NDArray[np.fl
     solution = np.zeros((grid.coarse + 1,) * d)
     solution[inner] = np.concatenate(parts).reshape((grid.coarse - 1,) * d)
     return solution
+
+
+class CoarseSolver:
+    """Solver for many realizations of the coarse problem (3.4) with the same source, on one process.
+
+    Matrix, ordering and symbolic factorisation are made once, for the first realization; another one changes
+    values only, so that a Monte Carlo run does not grow. The result does not depend on what was solved before.
+
+    Args:
+        grid: The discretisation.
+        f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h.
+
+    Attributes:
+        load: b_i = ∫ f Λ_i at all nodes, shape ``(1/H + 1,)*d``.
+
+    Raises:
+        InputError: If f or the grid does not fit.
+    """
+
+    def __init__(self, grid: Grid, f: Source = 1.0) -> None:
+        self.grid, self.load = grid, load_vector(grid, f)
+        self._inner = (slice(1, -1),) * grid.dim
+        self._matrix: PETSc.Mat | None = None
+
+    def solve(self, S: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Solve for one realization.
+
+        Args:
+            S: Local matrices, shape ``(num_elements, (2ℓ+2)^d, 2^d)``.
+
+        Returns:
+            Coarse nodal values, shape ``(1/H + 1,)*d``, zero on ∂D.
+
+        Raises:
+            InputError: If S does not fit.
+            NumericalError: If the factorisation fails.
+        """
+        matrix = coarse_matrix(self.grid, S)
+        if self._matrix is None:
+            self._start(matrix)
+        else:
+            indptr, indices, data = matrix.getValuesCSR()
+            self._matrix.setValuesCSR(indptr, indices, data)
+            self._matrix.assemble()
+            matrix.destroy()
+        self._ksp.solve(self._rhs, self._x)
+        reason = self._ksp.getConvergedReason()
+        if reason < 0:
+            raise NumericalError(f"the LU factorisation of the coarse matrix failed (PETSc reason {reason}).")
+        solution = np.zeros_like(self.load)
+        solution[self._inner] = self._x.getArray().reshape(solution[self._inner].shape)
+        return solution
+
+    def flux(self, S: npt.NDArray[np.float64], u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Residual b − S u at all nodes, boundary included: zero inside D, outflow on ∂D.
+
+        Args:
+            S: Local matrices.
+            u: Their solution, shape ``(1/H + 1,)*d``.
+
+        Returns:
+            (f, Λ_i) − a(u_ms, Λ_i), shape ``(1/H + 1,)*d``, where u_ms = Σ_j u_j (Λ_j − φ_j).
+        """
+        local = np.einsum("eij,ej->ei", S, u.ravel()[self.grid.element_nodes])
+        inside = self.grid.patch_nodes >= 0
+        form = np.bincount(self.grid.patch_nodes[inside], local[inside], minlength=self.grid.num_nodes)
+        return self.load - form.reshape(self.load.shape)
+
+    def destroy(self) -> None:
+        """Free the PETSc objects. Calling it twice is harmless."""
+        if self._matrix is not None:
+            for thing in (self._ksp, self._x, self._rhs, self._matrix):
+                thing.destroy()
+            self._matrix = None
+
+    def _start(self, matrix: PETSc.Mat) -> None:
+        self._matrix = matrix
+        self._x, self._rhs = matrix.createVecs()
+        self._rhs.setArray(self.load[self._inner].ravel())
+        self._ksp = PETSc.KSP().create(MPI.COMM_SELF)
+        self._ksp.setOperators(matrix)
+        self._ksp.setType(PETSc.KSP.Type.PREONLY)
+        self._ksp.getPC().setType(PETSc.PC.Type.LU)

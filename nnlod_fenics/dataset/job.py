@@ -1,0 +1,128 @@
+"""A job on some ranks: blocks of work handed out, signals obeyed, one thread a rank."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from nnlod_fenics.dataset.schedule import Schedule
+from nnlod_fenics.progress import tell
+
+__all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first", "run_blocks", "world"]
+
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOPPED = ""  # reason to halt: one of them
+
+
+class Interrupted(Exception):
+    """The run was told to stop; what is finished is kept, and the run can be resumed."""
+
+
+def world() -> Any:
+    """MPI's COMM_WORLD; None without mpi4py."""
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return None
+    return MPI.COMM_WORLD
+
+
+def is_first(comm: Any) -> bool:
+    """Whether this is the rank that speaks for the job."""
+    return comm is None or comm.rank == 0
+
+
+class StopSignal:
+    """Whether a signal has told this process to stop."""
+
+    def __init__(self) -> None:
+        self._received = False
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Signal handler; only notes the signal, since an exception may not be raised inside a library's call."""
+        self._received = True
+
+    def check(self) -> None:
+        """Break off if a signal has come."""
+        if self._received:
+            raise Interrupted
+
+
+def run_blocks(
+    comm: Any,
+    blocks: Sequence[int],
+    work: Callable[[Schedule, StopSignal], None],
+    report: Callable[[int], None],
+    receive: Callable[[Any], None] | None = None,
+) -> str | None:
+    """Do blocks of work together; collective.
+
+    Args:
+        comm: MPI communicator, or None.
+        blocks: Their numbers; counts on rank 0.
+        work: Takes blocks from the schedule and does them, on each rank.
+        report: Told the sum of all finished steps, on rank 0.
+        receive: Told the results of finished blocks, on rank 0.
+
+    Returns:
+        Why the work was halted, if it was, on every rank.
+
+    Note:
+        Any error on one rank of several ends the whole job at once, with that rank's traceback.
+    """
+    size = 1 if comm is None else comm.size
+    if is_first(comm) and size > len(blocks) > 0:
+        tell(f"{size - len(blocks)} of {size} ranks stay idle: there are only {len(blocks)} blocks to compute.")
+    with ExitStack() as stack:
+        stop = stack.enter_context(_stop_on_signals())
+        stack.enter_context(_one_thread())
+        if not is_first(comm):  # one warning is enough
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+        schedule = Schedule(comm, blocks, report, receive)
+        try:
+            work(schedule, stop)
+        except Exception:
+            if size == 1:
+                raise
+            traceback.print_exc()
+            print(f"nnlod: rank {comm.rank} failed, the job ends; go on with --resume.", file=sys.stderr, flush=True)
+            time.sleep(0.2)  # for the message to get through before mpirun ends all ranks
+            comm.Abort(1)
+        return schedule.close()
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[StopSignal]:
+    """Break off computations on SIGTERM, SIGINT and SIGUSR1, but let a block be written to its end."""
+    stop = StopSignal()
+    if threading.current_thread() is not threading.main_thread():  # handlers can be set in the main thread only
+        yield stop
+        return
+    previous = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: the ranks share the cores, and the bits do not depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nnlod_fenics.fields import make_field
     from nnlod_fenics.lod.coarse import coarse_matrix, solve_coarse
     from nnlod_fenics.lod.local import local_matrices
+    from nnlod_fenics.montecarlo import MonteCarloSettings, monte_carlo
     from nnlod_fenics.surrogate import NNLOD
 
 __version__ = "0.1.0"
@@ -27,19 +28,23 @@ __all__ = [
     "Grid",
     "InputError",
     "MissingDependencyError",
+    "MonteCarloSettings",
     "NumericalError",
     "coarse_matrix",
     "local_matrices",
     "make_field",
+    "monte_carlo",
     "solve_coarse",
     "solve_fine",
 ]
 
 _LAZY = {
+    "MonteCarloSettings": "nnlod_fenics.montecarlo",
     "NNLOD": "nnlod_fenics.surrogate",
     "coarse_matrix": "nnlod_fenics.lod.coarse",
     "local_matrices": "nnlod_fenics.lod.local",
     "make_field": "nnlod_fenics.fields",
+    "monte_carlo": "nnlod_fenics.montecarlo",
     "solve_coarse": "nnlod_fenics.lod.coarse",
     "solve_fine": "nnlod_fenics.fem",
 }

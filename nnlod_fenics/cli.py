@@ -236,6 +236,64 @@ def reproduce(
 
 
 @app.command()
+def montecarlo(
+    config: ConfigFile = None,
+    method: Annotated[str, typer.Option(help="fem, lod, nn or multifidelity.")] = "multifidelity",
+    reference: Annotated[str, typer.Option(help="What multifidelity estimates: lod or fem.")] = "lod",
+    model: Annotated[Path | None, typer.Option(help="Model folder; its grid and field count then.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Stop at this number of samples (or their cost).")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="Stop at this error; see --target.")] = None,
+    target: Annotated[str | None, typer.Option(help="Functional of --tolerance; the mean field if omitted.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    functionals: Annotated[
+        list[str] | None,
+        typer.Option("--functional", help="point(0.5, 0.5), average(0:1, 0:1), outflow(x=1); NAME=... to name it."),
+    ] = None,
+    source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Seed of the fields; dataset.seed if omitted.")] = None,
+    pilot: Annotated[int, typer.Option(help="Samples of the pilot run of multifidelity.")] = 32,
+    cost_ratio: Annotated[float | None, typer.Option(help="Cost of reference over network; else measured.")] = None,
+    level: Annotated[float, typer.Option(help="Probability of the confidence intervals.")] = 0.95,
+    output: Output = Path("montecarlo"),
+    overrides: Overrides = None,
+    scale: Scale = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
+
+    Example: mpirun -n 4 nnlod montecarlo --model model --samples 500 --functional "point(0.5, 0.5)" -o montecarlo
+    """
+    from nnlod_fenics.dataset.job import EXIT_RESUMABLE, Interrupted
+    from nnlod_fenics.montecarlo import MonteCarloSettings, parse_functionals
+    from nnlod_fenics.montecarlo.report import table
+    from nnlod_fenics.montecarlo.run import run_from_config
+
+    general = _settings(config, overrides, scale)
+    settings = MonteCarloSettings(
+        method=method,
+        reference=reference,
+        samples=samples,
+        tolerance=tolerance,
+        target=target,
+        seconds=seconds,
+        seed=general.dataset.seed if seed is None else seed,
+        pilot=pilot,
+        cost_ratio=cost_ratio,
+        level=level,
+    )
+    try:
+        named = parse_functionals(functionals or [])
+        estimate = run_from_config(general, settings, model, source, named, output, resume, overwrite)
+    except Interrupted as stopped:
+        if _is_first_rank():
+            typer.echo(f"nnlod: {stopped}", err=True)
+        raise typer.Exit(EXIT_RESUMABLE) from None
+    if _is_first_rank():
+        _print_table(f"Monte Carlo by {method}, results in {output}", table(estimate))
+
+
+@app.command()
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 

@@ -26,6 +26,7 @@ from nnlod_fenics.progress import show_progress
 
 __all__ = ["EXIT_RESUMABLE", "Interrupted", "generate"]
 
+
 def generate(
     config: Config, output: str | Path, comm: Any = None, resume: bool = False, overwrite: bool = False
 ) -> Path:

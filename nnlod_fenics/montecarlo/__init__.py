@@ -1,0 +1,23 @@
+"""Monte Carlo: expectations of solutions over random coefficients, with errors that can be trusted.
+
+Modules: ``functionals``, ``estimators`` (moments, plain and control variate estimators), ``allocation`` (sample
+numbers from a pilot run), ``sampling`` (a block of samples), ``run`` (rounds of blocks under MPI, with resume),
+``store`` (files of a run), ``estimate`` (the result), ``report`` (its files).
+"""
+
+from nnlod_fenics.montecarlo.estimate import Estimate, FunctionalEstimate
+from nnlod_fenics.montecarlo.functionals import BoxAverage, Functional, Outflow, PointValue, parse_functionals
+from nnlod_fenics.montecarlo.run import monte_carlo
+from nnlod_fenics.montecarlo.settings import MonteCarloSettings
+
+__all__ = [
+    "BoxAverage",
+    "Estimate",
+    "Functional",
+    "FunctionalEstimate",
+    "MonteCarloSettings",
+    "Outflow",
+    "PointValue",
+    "monte_carlo",
+    "parse_functionals",
+]

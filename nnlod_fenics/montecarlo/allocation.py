@@ -1,0 +1,107 @@
+"""How many samples of which model: the optimal allocation of two models from a pilot run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nnlod_fenics.montecarlo.estimators import Moments
+
+__all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
+
+Array = npt.NDArray[np.float64]
+
+LEAST_PAIRS = 16  # samples of the high-fidelity model, below which its variance is not known well enough
+_LARGEST_RATIO = 1e4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Allocation of samples and coefficients of the estimator.
+
+    Attributes:
+        ratio: N/n, samples of the low-fidelity model for each of the high-fidelity one; 1 where the
+            low-fidelity model does not pay, and the estimator is the plain one.
+        beta: Coefficients of the mean, shape ``(q,)``.
+        gamma: Coefficients of the variance, shape ``(q,)``.
+        cost_high: Cost of a sample of the high-fidelity model, in seconds or units of the other.
+        cost_low: Cost of a sample of the low-fidelity model, drawing the field included.
+        explained: Σ ρ² σ² / Σ σ² over the nodes of the mean field.
+        gain: Predicted variance of plain Monte Carlo over that of this plan, at equal cost.
+    """
+
+    ratio: float
+    beta: Array
+    gamma: Array
+    cost_high: float
+    cost_low: float
+    explained: float
+    gain: float
+
+    @property
+    def multifidelity(self) -> bool:
+        """Whether the low-fidelity model is used at all."""
+        return self.ratio > 1
+
+    def low_samples(self, pairs: int) -> int:
+        """Samples m = N − n of the low-fidelity model alone that belong to n pairs."""
+        return max(round((self.ratio - 1) * pairs), 2) if self.multifidelity else 0
+
+    def cost(self, pairs: int) -> float:
+        """Cost of n pairs and the low-fidelity samples that belong to them, in high-fidelity samples.
+
+        Plain samples cost 1: like the pilot, a sample of one model includes drawing its field.
+        """
+        share = self.cost_low / self.cost_high
+        return pairs * (1 + share) + self.low_samples(pairs) * share if self.multifidelity else float(pairs)
+
+    def pairs_for(self, budget: float) -> int:
+        """The largest n whose cost is within a budget, in high-fidelity samples."""
+        pairs = int(budget / self.cost(1)) + 2
+        while pairs > 0 and self.cost(pairs) > budget:
+            pairs -= 1
+        return pairs
+
+
+def make_plan(pilot: Moments, nodes: int, cost_high: float, cost_low: float, budget: float = math.inf) -> Plan:
+    """Optimal allocation for the mean field, from a pilot run.
+
+    For n pairs and N low-fidelity samples in all, the variance of the multifidelity mean, summed over the
+    nodes i, is Σ σ_i² (1 − ρ_i²)/n + Σ σ_i² ρ_i²/N with α_i = ρ_i σ_Q,i/σ_G,i at each node. At given cost
+    n c_Q + N c_G it is least for
+
+        N/n = √( Σ σ_i² ρ_i² c_Q / (Σ σ_i² (1 − ρ_i²) c_G) ),
+
+    for a single node the result of Peherstorfer, Willcox & Gunzburger (2016, theorem 3.4). The other
+    quantities (functionals) have their own α. For the variance γ = α² (1 − n/N), optimal if (Q, G) is Gaussian.
+
+    Args:
+        pilot: Moments of pairs (Q, G), at least 4.
+        nodes: Number of leading quantities that are nodal values of the mean field.
+        cost_high: Cost c_Q of a sample of Q.
+        cost_low: Cost c_G of a sample of G.
+        budget: What may be spent, in samples of Q; N/n is made smaller where there would be fewer than
+            :data:`LEAST_PAIRS` pairs.
+
+    Returns:
+        The plan.
+    """
+    c = pilot.covariance
+    alpha = np.divide(c[0, 1], c[1, 1], out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0)
+    freedom = (pilot.count - 1) / (pilot.count - 2)  # a regression has used up one more
+    residual = np.minimum(np.maximum(c[0, 0] - alpha * c[0, 1], 0) * freedom, c[0, 0])
+    total, rest = float(c[0, 0][:nodes].sum()), float(residual[:nodes].sum())
+    explained = total - rest
+    ratio, gain = 1.0, 1.0
+    if explained > 0:
+        ratio = min(math.sqrt(explained * cost_high / max(rest * cost_low, 1e-300)), _LARGEST_RATIO)
+        ratio = min(ratio, (budget / LEAST_PAIRS - 1) * cost_high / cost_low)
+    if ratio > 1:
+        gain = total * cost_high / ((rest + explained / ratio) * (cost_high + ratio * cost_low))
+    if gain <= 1:  # the low-fidelity model does not pay
+        ratio, gain = 1.0, 1.0
+    share = 1 - 1 / ratio
+    return Plan(ratio, alpha * share, alpha**2 * share, cost_high, cost_low, explained / total if total else 0.0, gain)

@@ -240,7 +240,7 @@ def montecarlo(
     config: ConfigFile = None,
     method: Annotated[str, typer.Option(help="fem, lod, nn or multifidelity.")] = "multifidelity",
     reference: Annotated[str, typer.Option(help="What multifidelity estimates: lod or fem.")] = "lod",
-    model: Annotated[Path | None, typer.Option(help="Model folder; its grid and field count then.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model folder or name; its grid and field count then.")] = None,
     samples: Annotated[int | None, typer.Option(help="Stop at this number of samples (or their cost).")] = None,
     tolerance: Annotated[float | None, typer.Option(help="Stop at this error; see --target.")] = None,
     target: Annotated[str | None, typer.Option(help="Functional of --tolerance; the mean field if omitted.")] = None,

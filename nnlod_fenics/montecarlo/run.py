@@ -30,6 +30,7 @@ from nnlod_fenics.montecarlo.store import Store
 from nnlod_fenics.progress import show_progress
 from nnlod_fenics.source import Source
 from nnlod_fenics.surrogate import NNLOD
+from nnlod_fenics.surrogate.shipped import find_shipped
 
 __all__ = ["monte_carlo", "run_from_config"]
 
@@ -122,9 +123,14 @@ def run_from_config(
 ) -> Estimate:
     """:func:`monte_carlo` for the grid and field of a configuration, or of a model folder if one is given.
 
+    Without one, a method that needs a network takes the model that comes with the package for this grid and field.
+
     A field that the configuration states, other than the default one, is kept: the estimate by
     ``"multifidelity"`` holds for fields that the network was not trained for, too.
     """
+    if model is None and "nn" in settings.models:
+        stated = config.resolved()
+        model = find_shipped(stated["grid"], stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
     grid = config.make_grid() if surrogate is None else surrogate.grid
     given = config.field

@@ -56,7 +56,7 @@ class TrainingSettings:
     epochs: int = 30
     batch_size: int = 64
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     schedule: str = "cosine"
     drops: tuple[tuple[int, float], ...] = ()
     warmup: float = 1.0

@@ -1,0 +1,235 @@
+"""Monte Carlo: known means, wrong networks, allocation by theory, resumed and parallel runs, functionals."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from montecarlo_job import FUNCTIONALS, SETTINGS
+from problem import GRID, LevelLaw, mean_solution, wrong_model
+
+from nnlod_fenics import Grid, InputError, local_matrices
+from nnlod_fenics.fields import make_field
+from nnlod_fenics.lod.coarse import CoarseSolver
+from nnlod_fenics.montecarlo import BoxAverage, MonteCarloSettings, Outflow, PointValue, monte_carlo, parse_functionals
+from nnlod_fenics.montecarlo.allocation import make_plan
+from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.store import Store
+
+REPETITIONS = 200
+MIDDLE = (GRID.coarse // 2,)
+
+
+def estimate(**changes):
+    return monte_carlo(GRID, LevelLaw(), replace(SETTINGS, **changes), wrong_model(), functionals=FUNCTIONALS)
+
+
+@pytest.fixture(scope="module")
+def repeated():
+    """Estimates at the middle: mean, standard error, half-width; and predicted gains."""
+    rows, gains = [], []
+    for seed in range(REPETITIONS):
+        found = estimate(seed=seed)
+        value = found.functionals["middle"]
+        rows.append((value.mean, value.standard_error, value.half_width))
+        gains.append(found.plan.gain)
+    return np.array(rows), np.array(gains)
+
+
+# -- the law -----------------------------------------------------------------------------------------
+
+
+def test_coverage(repeated):
+    # Binomial with 200 and 0.95 has standard deviation 3.1: below 178, four of them, with probability 3e-4.
+    rows, _ = repeated
+    assert np.sum(np.abs(rows[:, 0] - mean_solution()[MIDDLE]) <= rows[:, 2]) >= 178
+
+
+def test_unbiased_with_a_wrong_network(repeated):
+    # The mean of 200 unbiased estimates is off by four of its standard errors with probability 6e-5.
+    rows, _ = repeated
+    exact = mean_solution()[MIDDLE]
+    assert abs(rows[:, 0].mean() - exact) < 4 * rows[:, 0].std() / np.sqrt(REPETITIONS)
+    network = estimate(method="nn", samples=400).functionals["middle"]
+    assert abs(network.mean - exact) > 20 * network.standard_error  # the network alone is far off, and sure of it
+
+
+def test_errors_are_as_predicted(repeated):
+    # A sample variance of 200 values has a relative standard deviation of 0.1: bounds of four, probability 6e-5.
+    rows, gains = repeated
+    assert rows[:, 0].var() / (rows[:, 1] ** 2).mean() == pytest.approx(1, abs=0.4)
+    # and smaller than that of plain Monte Carlo at the same cost, by about what the pilot runs promise
+    variance = (np.exp(0.3**2) - 1) * mean_solution()[MIDDLE] ** 2
+    budget = SETTINGS.samples - SETTINGS.pilot * (1 + 1 / SETTINGS.cost_ratio)
+    assert np.median(gains) > 3
+    assert variance / budget / rows[:, 0].var() == pytest.approx(np.median(gains), rel=0.5)
+
+
+def test_plain_methods():
+    # Off by four standard errors with probability 6e-5.
+    for method, samples in (("lod", 200), ("fem", 40)):
+        found = estimate(method=method, samples=samples).functionals["middle"]
+        exact = mean_solution()[MIDDLE]
+        assert abs(found.mean - exact) < 4 * found.standard_error + (0.1 * exact if method == "fem" else 0)
+        assert found.half_width == pytest.approx(1.97 * found.standard_error, rel=0.05)
+
+
+# -- allocation --------------------------------------------------------------------------------------
+
+
+def test_allocation_of_two_models():
+    rho, ratio, n = 0.9, 50.0, 100_000
+    second = n * np.array([[1.0, rho * 2], [rho * 2, 4.0]])[:, :, None]
+    plan = make_plan(Moments(n + 1, np.zeros((2, 1)), second), 1, ratio, 1.0)
+    assert plan.ratio == pytest.approx(np.sqrt(rho**2 * ratio / (1 - rho**2)), rel=1e-4)
+    assert plan.beta[0] == pytest.approx(rho / 2 * (1 - 1 / plan.ratio), rel=1e-4)
+    # Peherstorfer, Willcox & Gunzburger (2016): the variance at equal cost falls by (√(1−ρ²) + √(ρ² c_G/c_Q))²
+    gain = 1 / (np.sqrt(1 - rho**2) + np.sqrt(rho**2 / ratio)) ** 2
+    assert plan.gain == pytest.approx(gain, rel=1e-3)
+
+
+def test_a_network_that_does_not_pay_is_not_used():
+    independent = Moments(1001, np.zeros((2, 1)), 1000 * np.eye(2)[:, :, None])
+    assert not make_plan(independent, 1, 10.0, 1.0).multifidelity
+
+
+def test_moments_merge():
+    values = np.random.default_rng(1).standard_normal((30, 2, 3))
+    merged = Moments.merged([Moments.of(values[:7]), Moments.of(values[7:8]), Moments.of(values[8:])])
+    np.testing.assert_allclose(merged.mean, values.mean(axis=0), atol=1e-14)
+    for q in range(3):
+        np.testing.assert_allclose(merged.covariance[:, :, q], np.cov(values[:, :, q].T), atol=1e-13)
+
+
+# -- runs --------------------------------------------------------------------------------------------
+
+
+def numbers(found):
+    return [found.mean, found.variance, found.standard_error, found.functionals["middle"].mean]
+
+
+def test_resumed_run_has_the_same_bits(tmp_path, monkeypatch):
+    save, count = Store.save_block, []
+
+    def save_some(self, *arguments):
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        count.append(arguments)
+        save(self, *arguments)
+
+    def run(**options):
+        return monte_carlo(
+            GRID, LevelLaw(), SETTINGS, wrong_model(), functionals=FUNCTIONALS, output=tmp_path / "m", **options
+        )
+
+    monkeypatch.setattr(Store, "save_block", save_some)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    computed = []
+    monkeypatch.setattr(Store, "save_block", lambda self, *a: (computed.append(a[:2]), save(self, *a)))
+    resumed, whole = run(resume=True), estimate()
+    for a, b in zip(numbers(resumed), numbers(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not {a[:2] for a in count} & set(computed)  # nothing is computed twice
+    table = json.loads((tmp_path / "m" / "montecarlo.json").read_text())
+    assert table["functionals"]["middle"]["mean"] == whole.functionals["middle"].mean
+    with pytest.raises(InputError, match="--resume"):
+        run()
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_same_bits_for_every_number_of_ranks(ranks, tmp_path):
+    command = ["mpirun", "-n", str(ranks), "--bind-to", "none", sys.executable]
+    command += [str(Path(__file__).with_name("montecarlo_job.py")), str(tmp_path / "m.npz")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    written, whole = np.load(tmp_path / "m.npz"), estimate()
+    for name in ("mean", "variance", "standard_error"):
+        np.testing.assert_array_equal(written[name], getattr(whole, name))
+
+
+def test_stops_at_a_tolerance():
+    first = estimate(method="lod", samples=32).functionals["middle"].half_width
+    found = estimate(method="lod", samples=None, tolerance=first / 2, target="middle")
+    assert found.stopped == "tolerance" and found.functionals["middle"].half_width <= first / 2
+    assert found.samples["samples"] < 32 * 8
+
+
+def test_stops_in_time():
+    assert estimate(method="lod", samples=None, seconds=0.2).stopped == "time"
+
+
+# -- functionals -------------------------------------------------------------------------------------
+
+
+def test_weights_are_exact_for_multilinear_functions():
+    cells = 5
+    x, y = np.meshgrid(*(np.linspace(0, 1, cells + 1),) * 2)
+    u = (1 + 2 * x + 3 * y + 4 * x * y).ravel()
+    assert PointValue((0.3, 0.77)).weights(2, cells) @ u == pytest.approx(1 + 0.6 + 2.31 + 4 * 0.231)
+    box = BoxAverage((0.1, 0.25), (0.75, 1.0))
+    a, b = (0.1 + 0.75) / 2, (0.25 + 1) / 2
+    assert box.weights(2, cells) @ u == pytest.approx(1 + 2 * a + 3 * b + 4 * a * b)
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_outflows_sum_to_the_source(dim):
+    grid = Grid(dim, 4, 16, 1, coefficient=16)
+    S = local_matrices(grid, np.exp(np.random.default_rng(dim).standard_normal(grid.coefficient_shape)))
+    solver = CoarseSolver(grid, 3.0)
+    flux = solver.flux(S, solver.solve(S)).ravel()
+    solver.destroy()
+    faces = [f"{axis}={side}" for axis in "xyz"[:dim] for side in (0, 1)]
+    assert sum(flux @ Outflow(face).weights(dim, 4) for face in faces) == pytest.approx(3.0)
+
+
+def test_outflow_by_fem_is_that_of_lod():
+    # Both are consistent fluxes of first-order methods; by symmetry each face takes a quarter for constant A.
+    grid = Grid(2, 8, 32, 2, coefficient=32)
+    law = make_field({"kind": "lognormal", "variance": 0.25, "correlation_length": 0.2}, 2, 32)
+    named = parse_functionals([f"outflow({axis}={side})" for axis in "xy" for side in (0, 1)])
+    outflows = {}
+    for method in ("lod", "fem"):
+        found = monte_carlo(grid, law, MonteCarloSettings(method=method, samples=4), functionals=named)
+        outflows[method] = np.array([value.mean for value in found.functionals.values()])
+        assert outflows[method].sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(outflows["lod"], outflows["fem"], rtol=0.03)
+
+
+@pytest.mark.parametrize("text", ["point(0.5", "average(0:2)", "flux(x=1)", "point(a)", "outflow(x=1, y=0)"])
+def test_unreadable_functionals(text):
+    with pytest.raises(InputError, match="functional"):
+        for functional in parse_functionals([text]).values():
+            functional.check(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "mc"}, "method must be one of"),
+        ({"samples": 1}, "samples must be an integer of at least 2"),
+        ({"samples": None}, "one of samples, tolerance and seconds"),
+        ({"tolerance": -1.0}, "tolerance must be a positive number"),
+        ({"level": 1.0}, "level must lie between 0 and 1"),
+        ({"target": "middle"}, "needs a tolerance"),
+        ({"samples": 20}, "samples must be at least 32 with a pilot run of 8"),
+        ({"tolerance": 1.0, "target": "end"}, "target must be the name of a functional"),
+    ],
+)
+def test_bad_settings(changes, message):
+    with pytest.raises(InputError, match=message):
+        estimate(**changes)
+
+
+def test_bad_models():
+    with pytest.raises(InputError, match="needs a model"):
+        monte_carlo(GRID, LevelLaw(), SETTINGS)
+    with pytest.raises(InputError, match="model is of grid"):
+        monte_carlo(Grid(1, 4, 16, 1), LevelLaw(), SETTINGS, wrong_model())

@@ -315,7 +315,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
     ),
     (
         ("3-H",),
-        "The undershoot can be reduced by more data (a conjecture of the paper).",
+        "The bias of the mean can be reduced by more data (a conjecture of the paper on its undershoot).",
         "section 6.3",
         f"|mean of ∫u_NN / ∫u_LOD − 1|, {_TRANSFER}: smaller with the large dataset",
         _more_data_bias,

@@ -132,6 +132,10 @@ def train(
     overrides: Overrides = None,
     scale: Scale = None,
     init_from: Annotated[str | None, typer.Option(help="Model folder to start from (transfer learning).")] = None,
+    online: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train on so many fresh realizations an epoch; the dataset validates and tests only."),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -142,12 +146,15 @@ def train(
     from nnlod_fenics.dataset import Dataset
     from nnlod_fenics.output.figures import plot_loss
     from nnlod_fenics.surrogate import train as fit
+    from nnlod_fenics.surrogate.data import fresh_each_epoch
     from nnlod_fenics.surrogate.storage import read_json, read_model
 
     extra = [] if init_from is None else [f'training.init_from="{init_from}"']
     settings = _settings(config, [*(overrides or []), *extra], scale)
     training = settings.training.make()
-    fit(Dataset(data), output, settings.network.name, settings.network.options, training, resume, overwrite)
+    dataset = Dataset(data)
+    content = dataset if online is None else fresh_each_epoch(dataset, online, training.seed, training.device)
+    fit(content, output, settings.network.name, settings.network.options, training, resume, overwrite)
     history = read_json(output / "loss.json")
     drops = [epoch + 1 for epoch, _ in training.drops if epoch < len(history)]
     plot_loss(output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history], drops)

@@ -18,8 +18,8 @@ from nnlod_fenics import NNLOD
 from nnlod_fenics.norms import relative_l2
 
 GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
-QUICK = [*GRID, "-s", "dataset.realizations=10", "-s", "training.epochs=2", "-s", "network.options={widths=[20]}"]
-COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "reproduce"]
+QUICK = [*GRID, "-s", "dataset.realizations=10", "-s", "training.epochs=2", "-s", "network.options={channels=4, means=4}"]
+COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce"]
 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -76,6 +76,13 @@ def test_evaluate_and_info(work, tmp_path):
     for name, key in (("data", "realizations"), ("model", "losses")):
         assert key in json.loads(nnlod("info", work / name).stdout)
     fails(nnlod("info", tmp_path / "nothing"), "is neither a dataset, a model nor a settings file")
+
+
+def test_training_on_fresh_realizations(work, tmp_path):
+    done = nnlod("train", work / "data", "-o", tmp_path / "m", "--online", "2", *QUICK)
+    assert done.returncode == 0, done.stderr
+    model = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert model["training_set"]["realizations_per_epoch"] == 2
 
 
 def test_dataset_operations(work, tmp_path):
@@ -151,7 +158,7 @@ def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
     fails(nnlod("solve", "--coefficient", "A.npy", "--seed", "1", *GRID, cwd=tmp_path), "exclude each other")
     fails(nnlod("solve", "--coefficient", "A.npy", cwd=tmp_path), "A must have shape (64, 64)")
     fails(nnlod("solve", "--coefficient", "none.npy", cwd=tmp_path), "does not exist")
-    fails(nnlod("solve", "--method", "nn", *GRID, cwd=tmp_path), "needs a model")
+    fails(nnlod("solve", "--method", "nn", *GRID, cwd=tmp_path), "comes with the package")
     fails(nnlod("solve", "--method", "magic", *GRID, cwd=tmp_path), "method must be one of")
     np.save(tmp_path / "bad.npy", -A)
     fails(nnlod("solve", "--coefficient", "bad.npy", *GRID, cwd=tmp_path), "A must be positive")

@@ -13,9 +13,10 @@ from torch import Tensor
 from nnlod_fenics.dataset.online import OnlineDataset
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields import make_field
 from nnlod_fenics.grid import Grid
 
-__all__ = ["Arrays", "TrainingData"]
+__all__ = ["Arrays", "TrainingData", "fresh_each_epoch"]
 
 Arrays: TypeAlias = tuple[npt.NDArray[Any] | Tensor, npt.NDArray[Any] | Tensor]
 """Fields Z, shape ``(k, 1/ε, …)``, and local matrices S, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``."""
@@ -70,3 +71,19 @@ class TrainingData:
                 f"training data must be finite and not empty, got {len(Z)} realizations in epoch {number}."
             )
         return Z, S
+
+
+def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str) -> TrainingData:
+    """Training on realizations that are never seen twice, of the law of a dataset that validates and tests.
+
+    Args:
+        dataset: The dataset.
+        realizations: Realizations of an epoch.
+        seed: Seed of the realizations.
+        device: Where they are made.
+
+    Returns:
+        The data.
+    """
+    law = make_field(dataset.field_settings, dataset.grid.dim, dataset.grid.coefficient)
+    return TrainingData.online(OnlineDataset(dataset.grid, law, seed, realizations, device=device), dataset)

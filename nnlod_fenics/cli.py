@@ -158,7 +158,9 @@ def train(
     history = read_json(output / "loss.json")
     drops = [epoch + 1 for epoch, _ in training.drops if epoch < len(history)]
     plot_loss(output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history], drops)
-    rows = [(f"loss (4.1), {name}", f"{value:.3e}") for name, value in read_model(output)["losses"].items()]
+    losses = read_model(output)["losses"]
+    rows = [(f"loss (4.1), {name}", f"{losses[name]:.3e}") for name in ("train", "validation", "test")]
+    rows.append(("epoch of the smallest validation loss", f"{losses['epoch']}"))
     _print_table(f"trained {output}", rows)
 
 

@@ -76,7 +76,10 @@ def summary(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The rows of the closing table."""
     rows = [
         ("realizations", str(result["realizations"])),
-        ("loss (4.1): training, validation, test", ", ".join(f"{v:.2e}" for v in result["losses"].values())),
+        (
+            "loss (4.1): training, validation, test",
+            ", ".join(f"{result['losses'][name]:.2e}" for name in ("train", "validation", "test")),
+        ),
         ("contrast of the fresh realization", f"{result['contrast']:.0f}"),
     ]
     rows += [(name, f"{value:.2e}") for name, value in result["errors"].items()]

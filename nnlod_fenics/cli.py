@@ -36,7 +36,10 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
-Model = Annotated[Path, typer.Argument(help="Model folder, as written by nnlod train.")]
+Model = Annotated[
+    Path,
+    typer.Argument(help="Model folder, as written by nnlod train, or the name of one that comes with the package."),
+]
 
 
 def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
@@ -131,7 +134,9 @@ def train(
     output: Output = Path("model"),
     overrides: Overrides = None,
     scale: Scale = None,
-    init_from: Annotated[str | None, typer.Option(help="Model folder to start from (transfer learning).")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Model to start from (transfer learning): a folder or a name.")
+    ] = None,
     online: Annotated[
         int | None,
         typer.Option(min=1, help="Train on so many fresh realizations an epoch; the dataset validates and tests only."),

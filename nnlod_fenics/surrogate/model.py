@@ -17,7 +17,7 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.surrogate.networks import build_network
 from nnlod_fenics.surrogate.processes import find_device
-from nnlod_fenics.surrogate.shipped import shipped_models
+from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
 from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, save_estimator
 
@@ -57,7 +57,7 @@ class NNLOD:
         Raises:
             InputError: If there is no whole model, or one of another grid or a newer version.
         """
-        path = shipped_models().get(str(folder), Path(folder))
+        path = find_model(folder)
         description = read_model(path)
         own = Grid(**description["grid"])
         if grid is not None and grid != own:

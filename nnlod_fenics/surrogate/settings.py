@@ -50,7 +50,7 @@ class TrainingSettings:
         device: ``"cpu"`` or ``"cuda"``.
         seed: Seed of the initial weights and of the order of the samples.
         checkpoint_minutes: Time between checkpoints from which an interrupted run goes on.
-        init_from: Model folder whose weights are the initial ones (transfer learning).
+        init_from: Model (a folder, or the name of one that comes with the package) whose weights are the initial ones.
     """
 
     epochs: int = 30

@@ -8,7 +8,7 @@ from typing import Any
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
 
-__all__ = ["find_shipped", "shipped_models"]
+__all__ = ["find_model", "find_shipped", "shipped_models"]
 
 _FOLDER = Path(__file__).parent.parent / "models"
 
@@ -16,6 +16,18 @@ _FOLDER = Path(__file__).parent.parent / "models"
 def shipped_models() -> dict[str, Path]:
     """Names and folders of the models that come with the package."""
     return {path.parent.name: path.parent for path in sorted(_FOLDER.glob(f"*/{DESCRIPTION}"))}
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: Name of a model that comes with the package, or a folder.
+
+    Returns:
+        The folder.
+    """
+    return shipped_models().get(str(name), Path(name))
 
 
 def find_shipped(grid: dict[str, Any], field: dict[str, Any]) -> Path:

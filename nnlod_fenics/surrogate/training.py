@@ -27,6 +27,7 @@ from nnlod_fenics.surrogate.networks import build_network, count_parameters
 from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
 from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
 from nnlod_fenics.surrogate.settings import TrainingSettings
+from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
 from nnlod_fenics.surrogate.trust import fit_error_estimator, save_estimator
 
@@ -117,7 +118,7 @@ def train(
             _check_output(folder, resume, overwrite)
         module = build_network(network, data.grid, seed=settings.seed, **options)
         if settings.init_from:
-            _initialise(module, network, data.grid, Path(settings.init_from))
+            _initialise(module, network, data.grid, settings.init_from)
         Z, S = data.epoch(0)
         description = {
             "grid": data.grid.as_dict(),
@@ -269,12 +270,13 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _initialise(module: nn.Module, name: str, grid: Grid, source: Path) -> None:
+def _initialise(module: nn.Module, name: str, grid: Grid, model: str) -> None:
     """Transfer learning: start from the weights of another model."""
+    source = find_model(model)
     description = read_model(source)
     if description["network"]["name"] != name or Grid(**description["grid"]) != grid:
         given = f"{description['network']['name']!r} network for {description['grid']}"
-        raise InputError(f"init_from {str(source)!r} is a {given}, the one to train is {name!r} for {grid.as_dict()}.")
+        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {grid.as_dict()}.")
     load_weights(source, module)
 
 

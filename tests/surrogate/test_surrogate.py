@@ -111,6 +111,11 @@ def test_transfer_starts_from_the_weights_of_another_model(data, trained, tmp_pa
     assert json.loads((tmp_path / "m" / "loss.json").read_text())[0]["train"] < 0.7 * scratch
 
 
+def test_transfer_from_a_model_that_comes_with_the_package(data, tmp_path):
+    with pytest.raises(InputError, match=r"init_from 'lognormal-0.5' is a 'structured' network for .*'coarse': 16"):
+        train(data, tmp_path / "m", "paper", OPTIONS, TrainingSettings(epochs=1, init_from="lognormal-0.5"))
+
+
 def test_bad_models(copy, trained, tmp_path):
     with pytest.raises(InputError, match=r"was trained for .* not for"):
         NNLOD.load(trained, grid=Grid(2, 8, 16, 1))

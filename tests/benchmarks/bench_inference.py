@@ -1,0 +1,98 @@
+"""Field to solution by NN-LOD and by PG-LOD at the paper's discretisation, in one run: where the time goes.
+
+    python tests/benchmarks/bench_inference.py [--threads 2]
+
+Prints medians, for the default network and the paper's. Times do not depend on the weights, which are random here.
+On a GPU, if there is one, also the local matrices of many realizations at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from nnlod_fenics import NNLOD, Grid, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics.fields import make_field
+from nnlod_fenics.surrogate.networks import NETWORKS, build_network
+
+PAPER = Grid(2, 32, 512, 2, coefficient=256)
+NAMES = tuple(NETWORKS)
+
+
+def median(work: Callable[[], object], repeats: int) -> float:
+    """Median time in milliseconds, after one run to warm up."""
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[1:])
+
+
+def stages(matrices: Callable[[np.ndarray], np.ndarray], Z: np.ndarray, repeats: int) -> dict[str, float]:
+    """Milliseconds for local matrices, assembly into a PETSc matrix, and solve."""
+    S = matrices(Z)
+    K = coarse_matrix(PAPER, S)
+
+    def assemble() -> None:
+        coarse_matrix(PAPER, S).destroy()
+
+    def everything() -> None:
+        K = coarse_matrix(PAPER, matrices(Z))
+        solve_coarse(PAPER, K)
+        K.destroy()
+
+    result = {
+        "local matrices": median(lambda: matrices(Z), repeats),
+        "assembly": median(assemble, repeats),
+        "solve": median(lambda: solve_coarse(PAPER, K), repeats),
+        "all together": median(everything, repeats),
+    }
+    K.destroy()
+    return result
+
+
+def on_gpu(name: str, Z: np.ndarray, count: int = 16) -> None:
+    model = NNLOD(PAPER, build_network(name, PAPER, seed=0).cuda(), {})
+    fields = torch.from_numpy(Z).cuda().repeat(count, 1, 1)
+
+    def predict() -> None:
+        model.predict(fields)
+        torch.cuda.synchronize()
+
+    print(
+        f"{name} on {torch.cuda.get_device_name()}: {median(predict, 10) / count:.2f} ms a realization, {count} at once"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}, {arguments.threads} thread(s)")
+    Z = make_field({"kind": "lognormal", "variance": 1.0}, 2, PAPER.coefficient).sample(seed=0, index=0).Z
+    found = {"PG-LOD, condensed": stages(lambda field: local_matrices(PAPER, np.exp(field)), Z, 3)}
+    for name in NAMES:
+        model = NNLOD(PAPER, build_network(name, PAPER, seed=0), {})
+        found[f"NN-LOD, {name}"] = stages(model.local_matrices, Z, arguments.repeats)
+    exact = found["PG-LOD, condensed"]["all together"]
+    print(
+        f"{'milliseconds':20s}" + "".join(f"{stage:>16s}" for stage in next(iter(found.values()))) + f"{'faster':>9s}"
+    )
+    for name, times in found.items():
+        print(f"{name:20s}" + "".join(f"{t:16.1f}" for t in times.values()) + f"{exact / times['all together']:8.1f}x")
+    if torch.cuda.is_available():
+        for name in NAMES:
+            on_gpu(name, Z)
+
+
+if __name__ == "__main__":
+    main()

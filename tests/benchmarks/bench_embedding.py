@@ -1,4 +1,4 @@
-"""How long circulant embedding takes, and the parts of it. Run: ``python tests/fields/bench_embedding.py``.
+"""How long circulant embedding takes, and the parts of it. Run: ``python tests/benchmarks/bench_embedding.py``.
 
 For each grid: seconds to build the sampler and to draw a field; then of a draw its white noise alone, its
 transforms alone (pruned to D), and, as a yardstick, half of the full complex transform of the periodic grid,

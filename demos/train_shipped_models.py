@@ -20,8 +20,8 @@ from nnlod_fenics.surrogate import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--variance", type=float, default=0.5)
-parser.add_argument("--realizations", type=int, default=1000)
-parser.add_argument("--epochs", type=int, default=12)
+parser.add_argument("--realizations", type=int, default=1250)
+parser.add_argument("--epochs", type=int, default=16)
 parser.add_argument("--data", type=Path, default=Path("out_train_shipped_models"))
 parser.add_argument("--output", type=Path, default=Path("nnlod_fenics/models"))
 parser.add_argument("--only-data", action="store_true")

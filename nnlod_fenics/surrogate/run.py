@@ -62,6 +62,7 @@ class Run:
         self.optimizer = make(
             network.parameters(),
             lr=settings.learning_rate,
+            betas=(0.9, settings.beta2),
             weight_decay=settings.weight_decay,
             fused=group.device.type == "cuda",
         )

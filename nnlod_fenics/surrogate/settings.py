@@ -15,6 +15,7 @@ PAPER: dict[str, Any] = {
     "epochs": 60,
     "batch_size": 1000,
     "learning_rate": 1e-3,
+    "beta2": 0.999,
     "schedule": "steps",
     "drops": ((30, 1e-4), (45, 1e-5)),
     "warmup": 0.0,
@@ -23,7 +24,7 @@ PAPER: dict[str, Any] = {
 
 _CHOICES = {"optimizer": ("adam", "adamw"), "schedule": ("steps", "cosine"), "amp": ("off", "tf32", "bf16")}
 _INTEGERS = {"epochs": 1, "batch_size": 1, "patience": 0, "block": 0, "seed": 0}
-_NUMBERS = ("learning_rate", "warmup", "weight_decay", "clip", "ema", "checkpoint_minutes")
+_NUMBERS = ("learning_rate", "beta2", "warmup", "weight_decay", "clip", "ema", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TrainingSettings:
         batch_size: Patches of a step, over all processes.
         optimizer: ``"adam"`` or ``"adamw"``.
         learning_rate: Step size at the start (after the warm-up).
+        beta2: Decay a step of Adam's mean of squared gradients. A short memory bears larger step sizes.
         schedule: ``"steps"``: piecewise constant with ``drops``; ``"cosine"``: down to zero along a cosine.
         drops: Epochs (counted from 0) and the step size from then on, for ``"steps"``.
         warmup: Epochs in which the step size grows linearly from zero.
@@ -54,14 +56,15 @@ class TrainingSettings:
     """
 
     epochs: int = 30
-    batch_size: int = 64
+    batch_size: int = 256
     optimizer: str = "adam"
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.2e-2
+    beta2: float = 0.99
     schedule: str = "cosine"
     drops: tuple[tuple[int, float], ...] = ()
     warmup: float = 1.0
     weight_decay: float = 0.0
-    clip: float = 1.0
+    clip: float = 0.05
     patience: int = 0
     ema: float = 0.0
     augment: bool = False
@@ -83,8 +86,9 @@ class TrainingSettings:
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             if not number or (name == "learning_rate" and value == 0):
                 raise InputError(f"training.{name} must be a positive number, got {value!r}.")
-        if self.ema >= 1:
-            raise InputError(f"training.ema must be below 1, got {self.ema!r}.")
+        for name in ("beta2", "ema"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"training.{name} must be below 1, got {getattr(self, name)!r}.")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"training.{name} must be one of {list(choices)}, got {getattr(self, name)!r}.")

@@ -13,7 +13,8 @@ from nnlod_fenics.surrogate.windows import windows
 
 __all__ = ["StructuredNetwork"]
 
-_LARGEST_SCALE = 4.0  # of the logarithm of a factor, so that no step of the training can make predictions overflow
+_UNIT_OF_SCALE = 0.1  # of the weights of the logarithm of a factor, for small steps
+_LARGEST_SCALE = 4.0  # of that logarithm, so that no step of the training can make predictions overflow
 
 
 class _Block(nn.Module):
@@ -176,7 +177,7 @@ class StructuredNetwork(nn.Module):
     def _scale(self, features: Tensor) -> Tensor:
         """Logarithm of a factor of each matrix, from what symmetries leave as it is."""
         invariant = features.unflatten(1, (self.channels, group_order(self.dim))).mean(dim=2)
-        scale: Tensor = self.scale(invariant)
+        scale: Tensor = _UNIT_OF_SCALE * self.scale(invariant)
         return _LARGEST_SCALE * torch.tanh(scale / _LARGEST_SCALE)
 
     def _windows(self, x: Tensor, size: int) -> Tensor:

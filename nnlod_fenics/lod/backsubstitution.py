@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nnlod_fenics.lod.condensation import Condensation, Factors, parts_of
+from nnlod_fenics.lod.condensation import Condensation, parts_of
+from nnlod_fenics.lod.dense import Factors
 from nnlod_fenics.lod.elimination import HAT, SOURCE, Merge
 
 __all__ = ["solve_correctors"]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
+from nnlod_fenics.lod.dense import BlockSum, Factors, fill_empty_pivots, forward, inverse_factor, pick, product, square
 from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, Merge, make_plan
 from nnlod_fenics.lod.leaves import leaf_templates
 from nnlod_fenics.lod.threads import spread_over_threads
@@ -37,122 +38,7 @@ __all__ = ["Condensation", "default_chunk"]
 IntArray = npt.NDArray[np.int64]
 
 
-_BASE = 16  # size of a pivot block that LAPACK factorises; larger ones are halved, so that products dominate
-_WHOLE = 160  # size of a pivot block whose L⁻¹ is formed
 _ROWS = 4  # rows of patches, d = 3: each but the outer two merges along z are shared by three of them
-
-
-def _fill_empty_pivots(block: Tensor) -> None:
-    diagonal = torch.diagonal(block, dim1=-2, dim2=-1)
-    diagonal += (diagonal == 0).to(block.dtype)
-
-
-def _product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """Batched matrix product.
-
-    On a CPU NumPy calls BLAS once a matrix without PyTorch's overhead, and for xᵀ x takes the symmetric
-    rank-k update, half the operations.
-    """
-    if x.is_cuda:
-        return torch.matmul(x, y, out=out)
-    return torch.from_numpy(np.matmul(x.numpy(), y.numpy(), out=None if out is None else out.numpy()))
-
-
-def _square(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """Batched xᵀ x."""
-    return _product(x.mT, x, out)
-
-
-def _inverse_factor(pivot: Tensor) -> Tensor:
-    """L⁻¹ for the Cholesky factors L of symmetric positive definite matrices (their upper half), by halving.
-
-    Matrix products run many times faster than triangular solves of this size, on CPUs and GPUs. Where a
-    matrix is not positive definite the result is NaN, which spreads to the patches that need it.
-    """
-    n = pivot.shape[-1]
-    if n <= _BASE:
-        factor, info = torch.linalg.cholesky_ex(pivot, upper=True)
-        if bool((info != 0).any()):
-            factor[info != 0] = torch.nan
-        identity = torch.eye(n, dtype=pivot.dtype, device=pivot.device).expand_as(factor)
-        return torch.linalg.solve_triangular(factor.mT, identity, upper=False)
-    half = n // 2
-    first = _inverse_factor(pivot[:, :half, :half])
-    coupling = _product(first, pivot[:, :half, half:])
-    second = _inverse_factor(pivot[:, half:, half:] - _square(coupling))
-    result = torch.zeros_like(pivot, memory_format=torch.contiguous_format)
-    result[:, :half, :half] = first
-    result[:, half:, half:] = second
-    result[:, half:, :half] = -_product(_product(second, coupling.mT), first)
-    return result
-
-
-def _forward(pivot: Tensor, right: Tensor, out: Tensor) -> None:
-    """L⁻¹ B, for large pivots without forming all of L⁻¹, which would take half as many operations again."""
-    n = pivot.shape[-1]
-    if n <= _WHOLE:
-        _product(_inverse_factor(pivot), right, out)
-        return
-    half = n // 2
-    both = torch.cat([pivot[:, :half, half:], right[:, :half]], dim=2)
-    solved = torch.empty_like(both)
-    _forward(pivot[:, :half, :half], both, solved)
-    coupling, first = solved[:, :, : n - half], solved[:, :, n - half :]
-    out[:, :half] = first
-    rest = right[:, half:] - _product(coupling.mT, first)
-    _forward(pivot[:, half:, half:] - _square(coupling), rest, out[:, half:])
-
-
-class Factors(NamedTuple):
-    """An elimination: with pivot block P = L Lᵀ and coupling block B, what is eliminated is −L⁻ᵀ (L⁻¹ B) x.
-
-    Attributes:
-        inverse: L⁻¹, shape ``(batch, p, p)``.
-        coupling: L⁻¹ B, shape ``(batch, p, m)``.
-    """
-
-    inverse: Tensor
-    coupling: Tensor
-
-
-class _Sum(NamedTuple):
-    """The sum of some symmetric blocks, cut into pivot, coupling and rest.
-
-    Only what stands above the diagonal is kept up, and the carried rows and columns, the last ones, whole.
-    """
-
-    pivot: Tensor
-    coupling: Tensor
-    rest: Tensor
-
-    def _part(self, row: int, column: int, height: int, width: int) -> Tensor:
-        count = self.pivot.shape[1]
-        if row >= count:
-            return self.rest[:, row - count : row - count + height, column - count : column - count + width]
-        if column >= count:
-            return self.coupling[:, row : row + height, column - count : column - count + width]
-        return self.pivot[:, row : row + height, column : column + width]
-
-    def add(self, child: Tensor, runs: tuple[tuple[int, int, int], ...], carried: int) -> None:
-        """Add the block of a child, run by run; its carried rows start at ``carried``."""
-        for place, (row, row_target, height) in enumerate(runs):
-            for column, column_target, width in runs[place:]:
-                source = child[:, row : row + height, column : column + width]
-                if row_target <= column_target:
-                    self._part(row_target, column_target, height, width).add_(source)
-                else:
-                    self._part(column_target, row_target, width, height).add_(source.mT)
-                if row >= carried and row != column:
-                    self._part(column_target, row_target, width, height).add_(source.mT)
-
-
-def _pick(blocks: Tensor, index: IntArray) -> Tensor:
-    """Blocks by number: a view where the numbers count up evenly, as they do for a row of patches."""
-    steps = np.diff(index)
-    if len(index) == 1 or (steps[0] > 0 and (steps == steps[0]).all()):
-        step = int(steps[0]) if len(steps) else 1
-        return blocks[int(index[0]) : int(index[-1]) + 1 : step]
-    return blocks[torch.from_numpy(index).to(blocks.device)]
 
 
 def parts_of(dim: int, count: int, merge: Merge) -> list[list[int]]:
@@ -288,7 +174,7 @@ class Condensation:
 
     def _join(self, level: int, available: Tensor, index: IntArray) -> Tensor:
         self._note(index, "children", level)
-        children = [_pick(available, index[:, k]) for k in range(index.shape[1])]
+        children = [pick(available, index[:, k]) for k in range(index.shape[1])]
         return self._merge(children, self.plan.windows[level - 1], "window", level)
 
     def _numbers(self, positions: IntArray) -> IntArray:
@@ -352,7 +238,7 @@ class Condensation:
             used, own = np.unique(index[row], return_inverse=True)
             strips = self._join(top, available, below[used]) if top else available
             own = own.reshape(len(row), -1)
-            carried = self._close([_pick(strips, own[:, k]) for k in range(own.shape[1])])
+            carried = self._close([pick(strips, own[:, k]) for k in range(own.shape[1])])
             result.append(self._local_matrices(carried, positions[row]))
         return torch.cat(result)
 
@@ -446,7 +332,7 @@ class Condensation:
     def _merge(self, children: list[Tensor], merge: Merge, *place: int | str) -> Tensor:
         """Add the blocks of the children, and eliminate what has become inner."""
         batch, count, rest = len(children[0]), merge.eliminated, len(merge.labels)
-        total = _Sum(
+        total = BlockSum(
             self._scratch(("pivot", *place), batch, count, count).zero_(),
             self._scratch(("right", *place), batch, count, rest).zero_(),
             self._scratch(("rest", *place), batch, rest, rest).zero_(),
@@ -460,17 +346,17 @@ class Condensation:
 
     def _half_solve(self, pivot: Tensor, right: Tensor, *place: int | str) -> Tensor:
         """L⁻¹ B for pivot blocks P = L Lᵀ; fills empty pivots with ones."""
-        _fill_empty_pivots(pivot)
+        fill_empty_pivots(pivot)
         coupling = self._scratch(("coupling", *place), *right.shape)
         if self.record is None:
-            _forward(pivot, right, coupling)
+            forward(pivot, right, coupling)
         else:
-            inverse = _inverse_factor(pivot)
-            self.record[place] = Factors(inverse, _product(inverse, right, coupling))
+            inverse = inverse_factor(pivot)
+            self.record[place] = Factors(inverse, product(inverse, right, coupling))
         return coupling
 
     def _square(self, x: Tensor, *place: int | str) -> Tensor:
-        return _square(x, self._scratch(("square", *place), len(x), x.shape[2], x.shape[2]))
+        return square(x, self._scratch(("square", *place), len(x), x.shape[2], x.shape[2]))
 
     def _scratch(self, place: tuple[int | str, ...], *shape: int) -> Tensor:
         """Memory of a thread for a temporary, the same at every call: fresh memory costs a fault every 4 KiB."""
@@ -505,8 +391,8 @@ class Condensation:
         sources = slice(-(2**self.grid.dim), None)
         gram = -carried[:, multiplier][:, :, multiplier]
         right = carried[:, multiplier]
-        _fill_empty_pivots(gram)
-        inverse = _inverse_factor(gram)
+        fill_empty_pivots(gram)
+        inverse = inverse_factor(gram)
         solved = inverse.mT @ (inverse @ right[:, :, sources])
         self._note(solved, "multipliers")
         result = carried[:, hat][:, :, sources] + carried[:, hat][:, :, multiplier] @ solved

@@ -19,7 +19,7 @@ from nnlod_fenics.surrogate.networks import build_network
 from nnlod_fenics.surrogate.processes import find_device
 from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
-from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, save_estimator
+from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, remove_estimator, save_estimator
 
 __all__ = ["NNLOD"]
 
@@ -79,6 +79,8 @@ class NNLOD:
         save_model(Path(folder), self.description, self.network)
         if self.estimator is not None:
             save_estimator(Path(folder), self.estimator)
+        else:
+            remove_estimator(Path(folder))
         return Path(folder)
 
     @property
@@ -142,7 +144,10 @@ class NNLOD:
             InputError: If Z does not fit, or the model has no error estimates.
         """
         if self.estimator is None:
-            raise InputError("this model has no error estimates; models trained by this version of nnlod train have.")
+            raise InputError(
+                "this model has no error estimates of this version of nnlod-fenics; nnlod train and "
+                "nnlod_fenics.surrogate.refit_error_estimates make them."
+            )
         field = torch.from_numpy(check_field(self.grid, Z)[None]).to(self.device)
         with torch.inference_mode():
             return np.asarray(self.estimator(field)[0].double().cpu().numpy())

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnlod_fenics.dataset.layout import software_versions
 from nnlod_fenics.dataset.patches import Batch
@@ -21,20 +20,20 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.progress import show_progress
 from nnlod_fenics.surrogate.blocks import Blocks
 from nnlod_fenics.surrogate.data import Arrays, TrainingData
-from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
+from nnlod_fenics.surrogate.loss import relative_loss
 from nnlod_fenics.surrogate.model import NNLOD
 from nnlod_fenics.surrogate.networks import build_network, count_parameters
 from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
+from nnlod_fenics.surrogate.refit import refit_error_estimates
 from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
 from nnlod_fenics.surrogate.settings import TrainingSettings
 from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
-from nnlod_fenics.surrogate.trust import fit_error_estimator, save_estimator
+from nnlod_fenics.surrogate.trust import remove_estimator, save_estimator
 
 __all__ = ["evaluate_loss", "train", "train_from_config"]
 
 HISTORY = "loss.json"
-_RANGE = 200  # training fields that tell the range of the error estimates
 Report = Callable[[int, float, float], None]
 
 
@@ -139,7 +138,10 @@ def train(
         _fit(run, data, (Z, S), description, on_epoch)
         if group.rank == 0:
             _add_test_loss(run, data)
-            _add_error_estimates(run, data, Z)
+            model = NNLOD(data.grid, run.kept, {})
+            refit_error_estimates(model, data, settings.seed)
+            assert model.estimator is not None
+            save_estimator(folder, model.estimator)
         group.barrier()
     return folder
 
@@ -203,17 +205,6 @@ def _add_test_loss(run: Run, data: TrainingData) -> None:
     write_json(run.folder / DESCRIPTION, description | {"losses": losses})
 
 
-def _add_error_estimates(run: Run, data: TrainingData, training_fields: npt.NDArray[Any] | Tensor) -> None:
-    """Learn from the validation set how large the errors of the kept weights are."""
-    Z, S = (torch.as_tensor(values) for values in data.validation)
-    model = NNLOD(data.grid, run.kept, {})
-    predicted = np.concatenate([model.predict(part).cpu().numpy() for part in Z.split(16)])
-    some = torch.as_tensor(training_fields[:_RANGE]).cpu()
-    save_estimator(
-        run.folder, fit_error_estimator(data.grid, some, Z.cpu(), matrix_errors(predicted, S.cpu()), run.settings.seed)
-    )
-
-
 def _blocks(grid: Grid, arrays: Arrays, block: int, group: Processes) -> Blocks:
     return Blocks(grid, *arrays, block, group.device)
 
@@ -264,6 +255,7 @@ def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
         for entry in entries:
             if entry.name in (DESCRIPTION, STATE, HISTORY, WEIGHTS) or entry.name.endswith(TENSORS):
                 entry.unlink()
+        remove_estimator(folder)
     elif entries:
         raise InputError(
             f"output {str(folder)!r} already holds files; resume with --resume or replace with --overwrite."

@@ -22,9 +22,10 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.surrogate.patch_features import count_features, patch_features
 from nnlod_fenics.surrogate.storage import load_tensors, save_tensors
 
-__all__ = ["ErrorEstimator", "fit_error_estimator", "load_estimator", "save_estimator"]
+__all__ = ["ErrorEstimator", "fit_error_estimator", "load_estimator", "remove_estimator", "save_estimator"]
 
 FILE = "errors.safetensors"
+_VERSION = 2  # of the features and the estimator; files of another version count as none
 QUANTILE = 0.95  # of the errors of patches with the same features lie below the estimate
 IN_RANGE = 0.9995  # of the training patches are not farther out than what counts as the training range
 _MARGIN = 0.05  # of the range of a feature, by which the few fields that it is known from may miss its ends
@@ -45,6 +46,7 @@ class ErrorEstimator(nn.Module):
     lowest: Tensor
     highest: Tensor
     factor: Tensor
+    version: Tensor
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -57,6 +59,7 @@ class ErrorEstimator(nn.Module):
             self.register_buffer(name, torch.ones(n))
         for name, shape in (("whitening", (n, n)), ("farthest", ()), ("factor", ())):
             self.register_buffer(name, torch.ones(shape))
+        self.register_buffer("version", torch.tensor(_VERSION))
 
     def forward(self, Z: Tensor) -> Tensor:
         """Estimate the errors of all patches of fields.
@@ -164,14 +167,26 @@ def save_estimator(folder: Path, estimator: ErrorEstimator) -> None:
     save_tensors(folder / FILE, estimator.state_dict())
 
 
+def remove_estimator(folder: Path) -> None:
+    """Take the estimator from a model folder whose weights it does not belong to."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def load_estimator(folder: Path, grid: Grid) -> ErrorEstimator | None:
-    """The estimator of a model folder, if it has one."""
+    """The estimator of a model folder, if it has one of this version.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     if not (folder / FILE).exists():
         return None
     estimator = ErrorEstimator(grid)
     tensors: dict[str, Any] = load_tensors(folder / FILE)
+    version = tensors.get("version")
+    if version is None or version.numel() != 1 or int(version) != _VERSION:
+        return None
     try:
         estimator.load_state_dict(tensors)
     except RuntimeError:
-        raise InputError(f"{FILE} in {str(folder)!r} is not that of an error estimator of this version.") from None
+        raise InputError(f"file {str(folder / FILE)!r} is damaged: not the tensors of an error estimator.") from None
     return estimator.eval()

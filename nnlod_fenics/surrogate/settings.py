@@ -8,7 +8,7 @@ from typing import Any
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["PAPER", "TrainingSettings"]
+__all__ = ["PAPER", "TrainingSettings", "settings_of_network"]
 
 # How the paper's network is trained: step sizes dropped at half and at three quarters of the epochs.
 PAPER: dict[str, Any] = {
@@ -21,6 +21,23 @@ PAPER: dict[str, Any] = {
     "warmup": 0.0,
     "clip": 0.0,
 }
+
+
+def settings_of_network(network: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training with the defaults that go with a network.
+
+    Args:
+        network: Name of the network; the paper's is trained in the paper's way, unless the settings say otherwise.
+        given: Settings; a schedule other than the paper's comes without the paper's drops.
+
+    Returns:
+        The settings.
+    """
+    if network != "paper":
+        return given
+    other = given.get("schedule", PAPER["schedule"]) != PAPER["schedule"]
+    return {key: value for key, value in PAPER.items() if not (other and key == "drops")} | given
+
 
 _CHOICES = {"optimizer": ("adam", "adamw"), "schedule": ("steps", "cosine"), "amp": ("off", "tf32", "bf16")}
 _INTEGERS = {"epochs": 1, "batch_size": 1, "patience": 0, "block": 0, "seed": 0}

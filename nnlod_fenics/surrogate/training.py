@@ -26,7 +26,7 @@ from nnlod_fenics.surrogate.networks import build_network, count_parameters
 from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
 from nnlod_fenics.surrogate.refit import refit_error_estimates
 from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
-from nnlod_fenics.surrogate.settings import TrainingSettings
+from nnlod_fenics.surrogate.settings import TrainingSettings, settings_of_network
 from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
 from nnlod_fenics.surrogate.trust import remove_estimator, save_estimator
@@ -94,7 +94,7 @@ def train(
         folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
         network: Name of the network.
         options: Its options.
-        settings: How to train.
+        settings: How to train; the defaults of the network if None.
         resume: Go on with an interrupted training.
         overwrite: Replace what is there.
         on_epoch: Called after each epoch with its number, training and validation loss.
@@ -110,7 +110,8 @@ def train(
         Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
         one process up to rounding.
     """
-    settings, folder, options = settings or TrainingSettings(), Path(folder), dict(options or {})
+    settings = settings or TrainingSettings(**settings_of_network(network, {}))
+    folder, options = Path(folder), dict(options or {})
     data = data if isinstance(data, TrainingData) else TrainingData.of(data)
     with processes(settings.device) as group, sharing_cores(), _precision(settings):
         if group.rank == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -102,7 +103,8 @@ class TrainingSettings:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             if not number or (name == "learning_rate" and value == 0):
-                raise InputError(f"training.{name} must be a positive number, got {value!r}.")
+                kind = "positive" if name == "learning_rate" else "non-negative"
+                raise InputError(f"training.{name} must be a {kind} number, got {value!r}.")
         for name in ("beta2", "ema"):
             if getattr(self, name) >= 1:
                 raise InputError(f"training.{name} must be below 1, got {getattr(self, name)!r}.")
@@ -119,11 +121,11 @@ class TrainingSettings:
 
     def _checked_drops(self) -> tuple[tuple[int, float], ...]:
         try:
-            drops = tuple((int(epoch), float(rate)) for epoch, rate in self.drops)
+            drops = tuple((operator.index(epoch), float(rate)) for epoch, rate in self.drops)
         except (TypeError, ValueError):
             raise InputError(f"training.drops must be a list of [epoch, step size], got {self.drops!r}.") from None
         epochs = [epoch for epoch, _ in drops]
-        if any(rate <= 0 for _, rate in drops) or epochs != sorted(set(epochs)):
+        if not all(0 < rate < math.inf and epoch >= 0 for epoch, rate in drops) or epochs != sorted(set(epochs)):
             raise InputError(f"training.drops must have increasing epochs and positive step sizes, got {self.drops!r}.")
         return drops
 

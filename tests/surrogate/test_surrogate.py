@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,24 @@ def test_interrupted_and_resumed_is_the_same_loss_curve(data, trained, tmp_path)
     train(data, tmp_path / "m", "paper", OPTIONS, SETTINGS, resume=True)
     whole, resumed = (json.loads((f / "loss.json").read_text()) for f in (trained, tmp_path / "m"))
     assert [entry["train"] for entry in whole] == [entry["train"] for entry in resumed]
+
+
+def test_mpirun_has_the_losses_of_one_process(data, trained, tmp_path):
+    """Of nnlod train too; batches of 32 patches, shared by two."""
+    command = ["mpirun", "-n", "2", "--bind-to", "none", sys.executable, "-m", "nnlod_fenics", "train", str(data.path)]
+    settings = SETTINGS.as_dict() | {"checkpoint_minutes": 5.0}
+    given = [f"-s training.{name}={json.dumps(value)}" for name, value in settings.items()]
+    options = ["-s network.name=paper", f"-s network.options.widths={OPTIONS['widths']}", *given]
+    end = ["-o", str(tmp_path / "m")]
+    command += [part for option in options for part in option.split(" ", 1)] + end
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("loss (4.1), test") == 1
+    two, one = (json.loads((folder / "loss.json").read_text()) for folder in (tmp_path / "m", trained))
+    for name in ("train", "validation"):
+        np.testing.assert_allclose([e[name] for e in two], [e[name] for e in one], rtol=1e-4)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("already holds files") == 1
 
 
 def test_nn_lod(trained):

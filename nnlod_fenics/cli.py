@@ -191,7 +191,8 @@ def evaluate(
 
     dataset = None if data is None else Dataset(data)
     result = run(NNLOD.load(model), output, dataset, seed, overwrite)
-    rows = [("test loss (4.1)", f"{result['test loss']:.3e}"), ("contrast", f"{result['contrast']:.1f}")]
+    loss = "unknown" if result["test loss"] is None else f"{result['test loss']:.3e}"
+    rows = [("test loss (4.1)", loss), ("contrast", f"{result['contrast']:.1f}")]
     rows += [(name, f"{value:.3e}") for name, value in result["errors"].items()]
     for tolerance, shares in result.get("error estimates", {}).get("tolerances", {}).items():
         before, after = (shares[f"beyond the tolerance, {how}"] for how in ("predicted", "recomputed"))
@@ -312,7 +313,7 @@ def montecarlo(
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or settings file.")]) -> None:
+def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 
     Example: nnlod info data
@@ -321,14 +322,15 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
     from nnlod_fenics.dataset import Dataset
     from nnlod_fenics.dataset.layout import INDEX
+    from nnlod_fenics.surrogate.shipped import find_model
     from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
 
     if (path / INDEX).exists():
         data = Dataset(path, partial=True)
         content: dict[str, Any] = {"realizations": len(data), "finished": len(data.finished), "versions": data.versions}
         content |= data.config
-    elif (path / DESCRIPTION).exists():
-        content = read_model(path)
+    elif (find_model(path) / DESCRIPTION).exists():
+        content = read_model(find_model(path))
     elif path.is_file():
         content = _settings(path, None).resolved()
     else:

@@ -16,7 +16,8 @@ from nnlod_fenics.errors import InputError, MissingDependencyError
 
 __all__ = ["Processes", "adopt_launcher", "find_device", "processes", "sharing_cores"]
 
-_LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
+# Processes on this node; srun's is like 4(x2).
+_LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE")
 
 # How launchers tell a process its number, the number of processes, and its number on its node. Only srun sets
 # SLURM_STEP_NUM_TASKS; a batch script, which is one process, has the other variables of Slurm too.
@@ -113,7 +114,9 @@ def sharing_cores() -> Iterator[int]:
     """
     before = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:
-        neighbors = next((int(os.environ[name]) for name in _LOCAL_PROCESSES if name in os.environ), 1)
+        neighbors = next(
+            (int(os.environ[name].split("(")[0].split(",")[0]) for name in _LOCAL_PROCESSES if name in os.environ), 1
+        )
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(min(before, max(cores // neighbors, 1)))
     try:

@@ -84,9 +84,13 @@ def read_model(folder: Path) -> dict[str, Any]:
         )
     for name, keys in _SECTIONS.items():
         section = description[name]
-        missing = [key for key in keys if not isinstance(section, dict) or key not in section]
-        if missing:
-            raise InputError(f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} has no {missing[0]!r}.")
+        if not isinstance(section, dict):
+            raise InputError(
+                f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} must be a table, got {section!r}."
+            )
+        for key in keys:
+            if key not in section:
+                raise InputError(f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} has no {key!r}.")
     result: dict[str, Any] = description
     return result
 

@@ -167,7 +167,9 @@ def test_bad_models(copy, trained, tmp_path):
         ({"grid": {"dim": 2}}, r"damaged: grid in model\.json has no 'coarse'"),
         ({"grid": GRID.as_dict() | {"coarse": 3}}, "damaged: its grid is none"),
         ({"grid": GRID.as_dict() | {"corse": 3}}, "damaged: its grid is none"),
-        ({"network": None}, r"damaged: network in model\.json has no 'name'"),
+        ({"network": None}, r"damaged: network in model\.json must be a table, got None"),
+        ({"network": {"name": "paper"}}, r"damaged: network in model\.json has no 'options'"),
+        ({"losses": [1]}, r"damaged: losses in model\.json must be a table"),
         ({"training_set": {}}, r"damaged: training_set in model\.json has no 'range_of_Z'"),
     ],
 )

@@ -24,7 +24,7 @@ from nnlod_fenics.fields import make_field
 from nnlod_fenics.surrogate import PAPER, Blocks, TrainingData, TrainingSettings, evaluate_loss, matrix_errors, train
 from nnlod_fenics.surrogate.augment import turned
 from nnlod_fenics.surrogate.equivariant import group_order
-from nnlod_fenics.surrogate.processes import adopt_launcher
+from nnlod_fenics.surrogate.processes import adopt_launcher, sharing_cores
 from nnlod_fenics.surrogate.storage import load_tensors
 
 OPTIONS = {"channels": 4, "means": 4}
@@ -61,6 +61,10 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
             expected = [grid.cut_patches(v)[element] for v in (Z[realization], np.ones_like(Z[0]))]
             assert np.array_equal(batch.Z[window], expected[0]) and np.array_equal(batch.inside[window], expected[1])
     assert sorted(seen) == list(range(3 * grid.num_elements))
+
+
+def test_no_blocks_make_no_batch(data):
+    assert not list(Blocks(data.grid, *data.test).batches(64, np.arange(0)))
 
 
 def test_turned_samples_are_samples_of_turned_fields(rng):
@@ -181,6 +185,30 @@ def test_variables_of_launchers(monkeypatch, names):
         adopt_launcher()
         assert environment == variables | expected
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({}, 8),
+        ({"LOCAL_WORLD_SIZE": "2"}, 4),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "3"}, 2),
+        ({"MPI_LOCALNRANKS": "100"}, 1),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),3"}, 2),
+        ({"SLURM_NTASKS_PER_NODE": "4"}, 8),  # a batch script: one process
+        ({"OMP_NUM_THREADS": "3", "LOCAL_WORLD_SIZE": "2"}, None),  # the user's own choice
+    ],
+)
+def test_processes_of_a_node_share_its_cores(monkeypatch, variables, threads):
+    chosen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", variables)
+        patch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+        patch.setattr(torch, "get_num_threads", lambda: 8)
+        patch.setattr(torch, "set_num_threads", chosen.append)
+        with sharing_cores():
+            during = list(chosen)
+    assert during == ([] if threads is None else [threads]) and chosen[-1] == 8
 
 
 def test_killed_and_resumed_is_the_same_loss_curve(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import log, prod
 
 import torch
@@ -13,7 +14,7 @@ from nnlod_fenics.surrogate.windows import windows
 
 __all__ = ["count_features", "patch_features"]
 
-_OF_ELEMENTS, _OF_DIRECTIONS, _OF_LEVELS = 7, 3, 5
+_OF_ELEMENTS, _OF_DIRECTIONS, _OF_LEVELS = 7, 4, 5
 
 
 def count_features() -> int:
@@ -33,8 +34,8 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
     as for one that is equally rough along all. How far directions differ is therefore told too (largest minus smallest
     value over the axes): for the root mean square of the jumps along an axis, and for the logarithms of the harmonic
     mean along an axis of arithmetic means across it and of their reverse, the bounds of the homogenised coefficient
-    along that axis; of T, of the averages over the patch, and the maximum over its elements. Likewise for the jumps of
-    the means of Z between neighbouring elements of the patch.
+    along that axis; of T, of the averages over the patch, and the maximum over its elements. Likewise for the jumps
+    along the diagonals of squares of cells, and for those of the means of Z between neighbouring elements of the patch.
 
     Args:
         grid: The discretisation.
@@ -57,11 +58,12 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
     largest = around(elements, -torch.inf).amax(dim=-1)
     differences = (around(levels, 0.0) - levels[..., None]) * mask
     deviation = (differences.square().sum(dim=-1) / count).sqrt()
-    mean_directions = around(directions.flatten(1, 2), 0.0).sum(dim=-1) / count
-    anisotropy = _spread(directions)
-    features = [
-        *(elements, means, largest),
-        *(anisotropy, _spread(mean_directions.unflatten(1, (-1, d))), around(anisotropy, -torch.inf).amax(dim=-1)),
+    features = [elements, means, largest]
+    for values in directions:
+        average = around(values.flatten(1, 2), 0.0).sum(dim=-1) / count
+        anisotropy = _spread(values)
+        features += [anisotropy, _spread(average.reshape(values.shape)), around(anisotropy, -torch.inf).amax(dim=-1)]
+    features += [
         *(deviation, differences.amax(dim=-1), -differences.amin(dim=-1), 1 - mask.mean(dim=-1)),
         _spread(_level_jumps(grid, levels)),
     ]
@@ -70,7 +72,7 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
 
 
 def _spread(directions: Tensor) -> Tensor:
-    """How far values of the axes, shape ``(n, k, d, …)``, differ, shape ``(n, k, …)``."""
+    """How far values of directions, shape ``(n, k, directions, …)``, differ, shape ``(n, k, …)``."""
     return directions.amax(dim=2) - directions.amin(dim=2)
 
 
@@ -90,8 +92,8 @@ def _level_jumps(grid: Grid, levels: Tensor) -> Tensor:
     return torch.stack(result, dim=2)
 
 
-def _element_features(grid: Grid, Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Features of elements, those along each axis, and means of Z: ``(n, 7 | 3, d | 1, 1/H, …)``."""
+def _element_features(grid: Grid, Z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Features of elements ``(n, 7, 1/H, …)``, of axes and diagonals ``(n, k, directions, 1/H, …)``, and means of Z."""
     d, m = grid.dim, grid.cells_per_element
     cells = windows(Z, d, m, m)
     axes = tuple(range(-d, 0))
@@ -101,12 +103,12 @@ def _element_features(grid: Grid, Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     jumps = [deviation.diff(dim=axis).flatten(-d) if m > 1 else torch.zeros_like(flat) for axis in axes]
     jump = torch.cat(jumps, dim=-1)
     parts = [
-        flat.square().mean(dim=-1).sqrt(),
+        _root_mean_square(flat),
         flat.amax(dim=-1),
         -flat.amin(dim=-1),
         _log_mean(deviation, axes).reshape(level.shape),
         _log_mean(-deviation, axes).reshape(level.shape),
-        jump.square().mean(dim=-1).sqrt(),
+        _root_mean_square(jump),
         jump.abs().amax(dim=-1),
     ]
     along = []
@@ -114,9 +116,27 @@ def _element_features(grid: Grid, Z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         across = tuple(other for other in axes if other != axis)
         layered = -_log_mean(-_log_mean(deviation, across), (axis,))
         parallel = _log_mean(-_log_mean(-deviation, (axis,)), across)
-        jump_along = steps.square().mean(dim=-1).sqrt()
-        along.append(torch.stack([jump_along, *(x.reshape(level.shape) for x in (layered, parallel))], dim=1))
-    return torch.stack(parts, dim=1), torch.stack(along, dim=2), level[:, None]
+        along.append(
+            torch.stack([_root_mean_square(steps), *(x.reshape(level.shape) for x in (layered, parallel))], dim=1)
+        )
+    diagonals = [_root_mean_square(steps) for steps in _diagonal_jumps(deviation, d)] or [torch.zeros_like(level)]
+    directions = torch.stack(along, dim=2), torch.stack(diagonals, dim=1)[:, None]
+    return torch.stack(parts, dim=1), directions, level[:, None]
+
+
+def _diagonal_jumps(cells: Tensor, dim: int) -> list[Tensor]:
+    """Jumps along both diagonals of the squares of cells in each plane of axes, if there are any."""
+    result = []
+    for first, second in combinations(range(-dim, 0), 2):
+        if cells.shape[first] > 1:
+            lower, upper = (cells.narrow(first, k, cells.shape[first] - 1) for k in (0, 1))
+            left, right = ([v.narrow(second, k, v.shape[second] - 1) for v in (lower, upper)] for k in (0, 1))
+            result += [(right[1] - left[0]).flatten(-dim), (left[1] - right[0]).flatten(-dim)]
+    return result
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    return values.square().mean(dim=-1).sqrt()
 
 
 def _log_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -69,6 +69,8 @@ def test_anisotropy_is_what_the_axes_differ_by():
     expected = [abs(np.subtract(*values)) for values in (jumps, layered, parallel)]
     features = patch_features(grid, torch.from_numpy(Z[None]))[0].numpy()
     np.testing.assert_allclose(features[21:30], 3 * expected, rtol=1e-12)
+    diagonals = abs(abs(Z[1, 1] - Z[0, 0]) - abs(Z[1, 0] - Z[0, 1]))
+    np.testing.assert_allclose(features[30:33], 3 * [diagonals], rtol=1e-12)
     rising = torch.from_numpy(np.broadcast_to(np.repeat(np.arange(4.0), 2), (1, 8, 8)).copy())
     spread = patch_features(Grid(2, 4, 8, 1, coefficient=8), rising)[:, -1]
     torch.testing.assert_close(spread, torch.ones_like(spread))
@@ -99,6 +101,22 @@ def test_anisotropic_fields_are_told(grid):
     with torch.inference_mode():
         told = [float(torch.isinf(estimator(v)).float().mean()) for v in (like, unlike)]
     assert told[0] < 0.1 and told[1] > 0.9, told
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_layers_across_a_diagonal_are_told(dim):
+    """Along the axes they are all the same."""
+    grid = Grid(dim, 4, 16, 1, coefficient=16)
+    estimator = ErrorEstimator(grid)
+    estimator.set_range(patch_features(grid, autoregressive(grid, [0.6] * dim, 150, 0).float()))
+    profile = autoregressive(Grid(1, 1, 31, 0), [0.6], 5, 1)
+    position = torch.arange(16)
+    layers = profile[:, 15 + position[:, None] - position]
+    fields = (
+        layers if dim == 2 else layers[..., None].expand(-1, -1, -1, 16) + 0.5 * autoregressive(grid, [0.6] * 3, 5, 2)
+    )
+    with torch.inference_mode():
+        assert float(torch.isinf(estimator(fields)).float().mean()) > 0.9
 
 
 def test_estimates_are_quantiles(estimator):

@@ -52,11 +52,6 @@ class Processes:
             distributed.all_reduce(value)
         return value
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.count > 1:
-            distributed.barrier()
-
     @contextmanager
     def agreeing(self) -> Iterator[None]:
         """Do something that can fail on some processes only; then all of them fail, and none waits for another."""

@@ -110,7 +110,8 @@ def train(
 
     Note:
         Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
-        one process up to rounding.
+        one process up to rounding. Under ``mpirun`` each process trains alone, unless all of them have called
+        :func:`nnlod_fenics.surrogate.processes.adopt_launcher` before, as ``nnlod train`` does.
     """
     settings = settings or TrainingSettings(**settings_of_network(network, {}))
     folder, options = Path(folder), dict(options or {})

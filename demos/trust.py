@@ -44,6 +44,13 @@ def lognormal(correlation_length, index):
     return make_field(settings, grid.dim, cells).sample(seed=1, index=index, stage=1).Z
 
 
+def layered():
+    """Much longer along x than across, with the variance of the training and about the mean of its jumps."""
+    exact = make_field({"kind": "lognormal", "variance": 1.0, "correlation_length": 0.025}, 1, cells)
+    profile = np.sqrt(law.settings().get("variance", 1.0)) * exact.sample(seed=1, index=4, stage=1).Z
+    return np.broadcast_to(profile.reshape((cells, *(1,) * (grid.dim - 1))), grid.coefficient_shape).copy()
+
+
 fields = {
     "as in training": plain,
     "channel of contrast 1e4": channel,
@@ -51,6 +58,7 @@ fields = {
     "correlation length 0.2": lognormal(0.2, 0),
     "correlation length 0.0125": lognormal(0.0125, 1),
     "Gaussian mixture": 1.5 * np.sign(lognormal(0.05, 2)) + 0.3 * lognormal(0.05, 3),
+    "layers": layered(),
     "constant": np.zeros(grid.coefficient_shape),
 }
 

@@ -144,7 +144,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a network on a dataset; keeps the weights of the smallest validation loss.
+    """Train a network on a dataset; keeps the weights of the smallest validation loss. In parallel under mpirun.
 
     Example: nnlod train data demos/config/demo.toml -o model -s training.epochs=40
     """
@@ -152,14 +152,18 @@ def train(
     from nnlod_fenics.output.figures import plot_loss
     from nnlod_fenics.surrogate import train as fit
     from nnlod_fenics.surrogate.data import fresh_each_epoch
+    from nnlod_fenics.surrogate.processes import adopt_launcher
     from nnlod_fenics.surrogate.storage import read_json, read_model
 
+    adopt_launcher()
     extra = [] if init_from is None else [f'training.init_from="{init_from}"']
     settings = _settings(config, [*(overrides or []), *extra], scale)
     training = settings.training.make()
     dataset = Dataset(data)
     content = dataset if online is None else fresh_each_epoch(dataset, online, training.seed, training.device)
     fit(content, output, settings.network.name, settings.network.options, training, resume, overwrite)
+    if not _is_first_rank():
+        return
     history = read_json(output / "loss.json")
     drops = [epoch + 1 for epoch, _ in training.drops if epoch < len(history)]
     plot_loss(output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history], drops)
@@ -187,7 +191,8 @@ def evaluate(
 
     dataset = None if data is None else Dataset(data)
     result = run(NNLOD.load(model), output, dataset, seed, overwrite)
-    rows = [("test loss (4.1)", f"{result['test loss']:.3e}"), ("contrast", f"{result['contrast']:.1f}")]
+    loss = "unknown" if result["test loss"] is None else f"{result['test loss']:.3e}"
+    rows = [("test loss (4.1)", loss), ("contrast", f"{result['contrast']:.1f}")]
     rows += [(name, f"{value:.3e}") for name, value in result["errors"].items()]
     for tolerance, shares in result.get("error estimates", {}).get("tolerances", {}).items():
         before, after = (shares[f"beyond the tolerance, {how}"] for how in ("predicted", "recomputed"))
@@ -308,7 +313,7 @@ def montecarlo(
 
 
 @app.command()
-def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or settings file.")]) -> None:
+def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 
     Example: nnlod info data
@@ -317,14 +322,15 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
     from nnlod_fenics.dataset import Dataset
     from nnlod_fenics.dataset.layout import INDEX
+    from nnlod_fenics.surrogate.shipped import find_model
     from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
 
     if (path / INDEX).exists():
         data = Dataset(path, partial=True)
         content: dict[str, Any] = {"realizations": len(data), "finished": len(data.finished), "versions": data.versions}
         content |= data.config
-    elif (path / DESCRIPTION).exists():
-        content = read_model(path)
+    elif (find_model(path) / DESCRIPTION).exists():
+        content = read_model(find_model(path))
     elif path.is_file():
         content = _settings(path, None).resolved()
     else:
@@ -403,7 +409,7 @@ def dataset_split(
 
 def _is_first_rank() -> bool:
     """Whether this process is to speak for all of its MPI job; asks the launcher, which works without MPI."""
-    names = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
+    names = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
     return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, make_field
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.surrogate.settings import PAPER, TrainingSettings
+from nnlod_fenics.surrogate.settings import TrainingSettings, settings_of_network
 
 __all__ = ["Config", "load_config"]
 
@@ -90,7 +90,7 @@ class Config(_Section):
         """The paper's network is trained in the paper's way unless the settings say otherwise."""
         network, training = (given.get(key) for key in ("network", "training"))
         if isinstance(network, dict) and network.get("name") == "paper" and isinstance(training or {}, dict):
-            return given | {"training": PAPER | (training or {})}
+            return given | {"training": settings_of_network("paper", training or {})}
         return given
 
     @field_validator("field")

@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nnlod_fenics.coefficient import contrast
 from nnlod_fenics.dataset import Dataset
-from nnlod_fenics.dataset.patches import Patches
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.norms import prolong, relative_l2
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.solve import METHODS, Solution, solve
-from nnlod_fenics.surrogate import NNLOD, evaluate_loss, matrix_errors
+from nnlod_fenics.surrogate import NNLOD, matrix_errors
 from nnlod_fenics.surrogate.storage import write_json
 
 __all__ = ["FRESH_STAGE", "NAMES", "compare", "evaluate", "fresh_realization"]
+
+Array = npt.NDArray[np.float64]
 
 FRESH_STAGE = 1  # of the random streams: realizations that no dataset holds
 
@@ -81,14 +83,9 @@ def _draw(folder: Path, model: NNLOD, Z: Any, solutions: dict[str, Solution]) ->
     paraview.write_results(folder / "paraview", grid, np.exp(Z), plain)
 
 
-def _calibration(model: NNLOD, dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """Estimated against true errors of local matrices on the test set."""
-    estimates, errors = [], []
-    for k in dataset.split().test:
-        Z, S = dataset.Z(k), dataset.S(k)
-        estimates.append(model.error_estimates(Z))
-        errors.append(matrix_errors(model.local_matrices(Z), S))
-    estimate, error = np.concatenate(estimates), np.concatenate(errors)
+def _calibration(model: NNLOD, dataset: Dataset, error: Array, folder: Path) -> dict[str, Any]:
+    """Estimated against true errors of the local matrices of the test set."""
+    estimate = np.concatenate([model.error_estimates(dataset.Z(k)) for k in dataset.split().test])
     figures.plot_calibration(folder / "calibration.png", estimate, error)
     table = {}
     for tolerance in TOLERANCES:
@@ -99,6 +96,12 @@ def _calibration(model: NNLOD, dataset: Dataset, folder: Path) -> dict[str, Any]
             "beyond the tolerance, recomputed": float(((error > tolerance) & ~doubtful).mean()),
         }
     return {"errors below their estimates": float((error <= estimate).mean()), "tolerances": table}
+
+
+def _errors(model: NNLOD, dataset: Dataset) -> Array:
+    """Relative errors of the local matrices of the test set."""
+    test = dataset.split().test
+    return np.concatenate([matrix_errors(model.local_matrices(dataset.Z(k)), dataset.S(k)) for k in test])
 
 
 def evaluate(
@@ -125,23 +128,22 @@ def evaluate(
         raise InputError(f"output {str(output)!r} already holds an evaluation; replace it with --overwrite.")
     if dataset is not None and dataset.grid != model.grid:
         raise InputError(f"dataset is of grid {dataset.grid.as_dict()}, the model of {model.grid.as_dict()}.")
-    test_loss = model.test_loss
-    if dataset is not None:
-        test_loss = evaluate_loss(model.network, Patches.of(dataset, dataset.split().test))
+    error = None if dataset is None else _errors(model, dataset)
+    test_loss = model.test_loss if error is None else float(np.mean(error**2))
     Z = fresh_realization(model, seed).Z
     solutions = {method: solve(model.grid, Z, method, model=model) for method in METHODS}
     result: dict[str, Any] = {
         "grid": model.grid.as_dict(),
         "field": model.description["training_set"]["field"],
         "seed": seed,
-        "test loss": test_loss,
+        "test loss": test_loss if np.isfinite(test_loss) else None,
         "contrast": contrast(np.exp(Z)),
         "distance from the training range": model.out_of_range(Z),
         "errors": compare(model.grid, solutions),
         "seconds": {name: solution.seconds for name, solution in solutions.items()},
     }
-    if dataset is not None and model.estimator is not None:
-        result["error estimates"] = _calibration(model, dataset, folder)
+    if dataset is not None and error is not None and model.estimator is not None:
+        result["error estimates"] = _calibration(model, dataset, error, folder)
     _draw(folder, model, Z, solutions)
     write_json(folder / "evaluation.json", result)
     return result

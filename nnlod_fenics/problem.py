@@ -15,6 +15,7 @@ from nnlod_fenics.evaluation import FRESH_STAGE, NAMES
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.output.files import replacing
+from nnlod_fenics.progress import tell
 from nnlod_fenics.solve import METHODS, Solution, solve
 from nnlod_fenics.surrogate import NNLOD
 from nnlod_fenics.surrogate.shipped import find_shipped
@@ -77,6 +78,8 @@ def solve_problem(
         config = Config.model_validate(config.model_dump() | given)
     grid, folder = config.make_grid(), Path(output)
     Z = _field(config, grid, coefficient, dataset, seed)
+    if method == "nn" and surrogate is not None and (distance := surrogate.out_of_range(Z)) > 0:
+        tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
     solution = solve(grid, Z, method, source, surrogate, trust)
     with replacing(folder / f"u_{method}.npy") as temporary:
         np.save(temporary, solution.u)

@@ -89,6 +89,8 @@ def solve(
             S = local_matrices(grid, np.exp(values))
         elif model is None:
             raise InputError("method 'nn' needs a model, got none.")
+        elif model.grid != grid:
+            raise InputError(f"model must be of grid {grid.as_dict()}, got one of {model.grid.as_dict()}.")
         else:
             S = model.local_matrices(values, trust)
     with _timed(seconds, "assembly"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.config import load_config
+from nnlod_fenics.launch import write_config
+from nnlod_fenics.surrogate import PAPER, TrainingSettings
 
 PRESETS = sorted((Path(__file__).parents[1] / "demos" / "config").glob("*.toml"))
 
@@ -35,6 +38,18 @@ def test_an_override_keeps_the_other_defaults_of_the_field():
     assert load_config(None, ["field.kind=uniform"]).make_field().settings()["kind"] == "uniform"
 
 
+def test_the_papers_network_is_trained_in_the_papers_way_unless_told_otherwise(tmp_path):
+    paper = load_config(None, ["network.name=paper"]).training.make()
+    assert paper == TrainingSettings(**PAPER)
+    assert load_config(None, ["network.name=paper", "training.epochs=7"]).training.make() == replace(paper, epochs=7)
+    cosine = load_config(None, ["network.name=paper", "training.schedule=cosine"])
+    assert cosine.training.make() == replace(paper, schedule="cosine", drops=())
+    assert load_config(write_config(tmp_path, cosine)).resolved() == cosine.resolved()
+    own = ["training.drops=[[3, 1e-5]]", "training.schedule=steps"]
+    assert load_config(None, ["network.name=paper", *own]).training.make() == replace(paper, drops=((3, 1e-5),))
+    assert load_config().training.make() == TrainingSettings()
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=[p.stem for p in PRESETS])
 def test_presets_are_valid(path):
     full, small = load_config(path), load_config(path, scale="small")
@@ -56,6 +71,7 @@ def test_presets_are_valid(path):
         ("[training]\nepochs = 0", r"training\.epochs must be an integer of at least 1"),
         ("[training]\nepoch = 3", r"training\.epoch is no setting"),
         ("[training]\ndrops = [[3]]", r"training\.drops must be a list of"),
+        ("network.name = 'paper'\ntraining = 4", r"training in .*run\.toml' must be a table"),
         ("grid = 4", r"grid in .*run\.toml'"),
         ("[[grid]]\ncoarse = 4", r"grid in .*run\.toml' must be a table, got \["),
         ("[scale.small]\ngrid = 3", r"scale in .*run\.toml' must hold tables"),

@@ -101,4 +101,5 @@ class Blocks:
         """
         index = torch.arange(len(self)) if order is None else torch.from_numpy(order)
         for part in index.split(max(size // self.block**self.grid.dim, 1))[start:]:
-            yield self[part]
+            if len(part):  # of no blocks PyTorch makes one part, not none
+                yield self[part]

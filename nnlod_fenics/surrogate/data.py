@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,7 +17,9 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.grid import Grid
 
-__all__ = ["Arrays", "TrainingData", "fresh_each_epoch"]
+__all__ = ["Arrays", "TrainingData", "check_size", "fresh_each_epoch", "without_level"]
+
+_SIZES = (1e-15, 1e15)
 
 Arrays: TypeAlias = tuple[npt.NDArray[Any] | Tensor, npt.NDArray[Any] | Tensor]
 """Fields Z, shape ``(k, 1/ε, …)``, and local matrices S, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``."""
@@ -59,6 +62,23 @@ class TrainingData:
         identity = {"field": source.law.settings(), "seed": source.seed, "realizations_per_epoch": n}
         return cls(source.grid, lambda k: source.arrays(range(k * n, (k + 1) * n)), validation, test, identity)
 
+    def check(self) -> None:
+        """Check the data that are held out.
+
+        Raises:
+            InputError: If there are none, or a value is not finite.
+        """
+        _check(self.validation, "validation data")
+        _check(self.test, "test data")
+
+    def checksum(self, training_fields: npt.NDArray[Any] | Tensor) -> int:
+        """CRC-32 of the fields of training and validation, by which two sets of data of one description differ."""
+        result = 0
+        for fields in (training_fields, self.validation[0]):
+            for Z in fields:
+                result = zlib.crc32(torch.as_tensor(Z).cpu().contiguous().numpy(), result)
+        return result
+
     def epoch(self, number: int) -> Arrays:
         """Fields and local matrices of an epoch.
 
@@ -66,11 +86,48 @@ class TrainingData:
             InputError: If there are none, or a value is not finite.
         """
         Z, S = self.train(number) if callable(self.train) else self.train
-        if not len(Z) or not all(bool(torch.isfinite(torch.as_tensor(values)).all()) for values in (Z, S)):
-            raise InputError(
-                f"training data must be finite and not empty, got {len(Z)} realizations in epoch {number}."
-            )
+        _check((Z, S), f"training data of epoch {number}" if callable(self.train) else "training data")
         return Z, S
+
+
+def _check(arrays: Arrays, name: str) -> None:
+    if not len(arrays[0]) or not all(bool(torch.isfinite(torch.as_tensor(values)).all()) for values in arrays):
+        raise InputError(f"{name} must be finite and not empty, got {len(arrays[0])} realizations.")
+
+
+def without_level(Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
+    """Fields of mean zero with their local matrices: S(Z − c) = e^(−c) S(Z).
+
+    The relative loss of a network that is homogeneous too does not change, and numbers of any size fit in float32.
+
+    Args:
+        Z: Fields, shape ``(k, 1/ε, …)``.
+        S: Local matrices, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``.
+
+    Returns:
+        Both in float32.
+    """
+    Z, S = torch.as_tensor(Z), torch.as_tensor(S)
+    level = Z.flatten(1).double().mean(dim=1)
+    shifted = (Z - level.reshape(-1, *(1,) * (Z.ndim - 1))).float()
+    scaled = torch.empty(S.shape, dtype=torch.float32, device=S.device)
+    for target, matrices, factor in zip(scaled, S, (-level).exp(), strict=True):  # no copy of all in float64
+        target.copy_(matrices * factor)
+    return shifted, scaled
+
+
+def check_size(S: npt.NDArray[Any] | Tensor) -> None:
+    """Check that squares of local matrices fit in float32, for a network that needs them as they are.
+
+    Raises:
+        InputError: If they do not.
+    """
+    sizes = [float(abs(matrices).max()) for matrices in S]
+    if not _SIZES[0] < min(sizes) <= max(sizes) < _SIZES[1]:
+        raise InputError(
+            f"local matrices must have sizes of {_SIZES[0]:g} to {_SIZES[1]:g} here, got {min(sizes):.1e} to "
+            f"{max(sizes):.1e}; subtract a constant from the fields, or train the structured network."
+        )
 
 
 def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str) -> TrainingData:

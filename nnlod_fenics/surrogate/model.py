@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from nnlod_fenics.coefficient import check_field
-from nnlod_fenics.errors import InputError
+from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.surrogate.networks import build_network
-from nnlod_fenics.surrogate.processes import find_device
+from nnlod_fenics.surrogate.processes import find_device, sharing_cores
 from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import load_weights, read_model, save_model
-from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, save_estimator
+from nnlod_fenics.surrogate.trust import ErrorEstimator, load_estimator, remove_estimator, save_estimator
 
 __all__ = ["NNLOD"]
+
+_ELEMENTS = 16384  # whose matrices are predicted at a time; some 10 kB each
 
 
 class NNLOD:
@@ -59,7 +61,7 @@ class NNLOD:
         """
         path = find_model(folder)
         description = read_model(path)
-        own = Grid(**description["grid"])
+        own = _grid(path, description["grid"])
         if grid is not None and grid != own:
             raise InputError(f"model {str(folder)!r} was trained for {own.as_dict()}, not for {grid.as_dict()}.")
         network = build_network(description["network"]["name"], own, **description["network"]["options"])
@@ -79,6 +81,8 @@ class NNLOD:
         save_model(Path(folder), self.description, self.network)
         if self.estimator is not None:
             save_estimator(Path(folder), self.estimator)
+        else:
+            remove_estimator(Path(folder))
         return Path(folder)
 
     @property
@@ -97,7 +101,7 @@ class NNLOD:
         """
         low, high = self.description["training_set"]["range_of_Z"]
         values = check_field(self.grid, Z)
-        return float(max(low - values.min(), values.max() - high, 0.0) / (high - low))
+        return float(max(low - values.min(), values.max() - high, 0.0) / ((high - low) or 1.0))
 
     @property
     def device(self) -> torch.device:
@@ -117,15 +121,21 @@ class NNLOD:
 
         Raises:
             InputError: If Z does not fit, or the model has no error estimates.
+            NumericalError: If the prediction is not finite.
         """
         values = check_field(self.grid, Z)
-        S = np.asarray(self.predict(torch.from_numpy(values[None]))[0].cpu().numpy())
+        S = np.asarray(self.predict(_as_tensor(values))[0].cpu().numpy())
         if trust is not None:
             if isinstance(trust, bool) or not trust > 0:
                 raise InputError(f"trust must be a positive tolerance, got {trust!r}.")
             doubtful = np.flatnonzero(self.error_estimates(values) > trust)
             if len(doubtful):
                 S[doubtful] = local_matrices(self.grid, np.exp(values), elements=doubtful)
+        if not np.isfinite(S).all():
+            raise NumericalError(
+                f"the network overflows on this field, {self.out_of_range(values):.1f} training ranges outside of what "
+                "it was trained on; use trust, or method lod."
+            )
         return S
 
     def error_estimates(self, Z: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -142,28 +152,53 @@ class NNLOD:
             InputError: If Z does not fit, or the model has no error estimates.
         """
         if self.estimator is None:
-            raise InputError("this model has no error estimates; models trained by this version of nnlod train have.")
-        field = torch.from_numpy(check_field(self.grid, Z)[None]).to(self.device)
+            raise InputError(
+                "this model has no error estimates of this version of nnlod-fenics; nnlod train and "
+                "nnlod_fenics.surrogate.refit_error_estimates make them."
+            )
+        field = _as_tensor(check_field(self.grid, Z)).to(self.device)
         with torch.inference_mode():
             return np.asarray(self.estimator(field)[0].double().cpu().numpy())
 
     def predict(self, Z: Tensor) -> Tensor:
-        """Predict the local matrices of many fields at once, on the device of the network.
+        """Predict the local matrices of many fields, on the device of the network.
 
         Args:
-            Z: log A on T_ε, shape ``(n, 1/ε, …)``, on any device; not checked.
+            Z: log A on T_ε, shape ``(n, 1/ε, …)``, of any real type and on any device.
 
         Returns:
             Float64, shape ``(n, num_elements, (2ℓ+2)^d, 2^d)``, on the device of the network.
+
+        Raises:
+            InputError: If Z does not fit.
+
+        Note:
+            As many fields are treated at a time as bounds the memory beside the result.
         """
+        self._check_fields(Z)
+        shape = (len(Z), self.grid.num_elements, *self.grid.local_matrix_shape)
+        result = torch.empty(shape, dtype=torch.float64, device=self.device)
+        at_a_time = max(_ELEMENTS // self.grid.num_elements, 1)
+        with torch.inference_mode(), sharing_cores():
+            for start in range(0, len(Z), at_a_time):
+                result[start : start + at_a_time] = self._predict(Z[start : start + at_a_time].to(self.device))
+        return result
+
+    def _check_fields(self, Z: Tensor) -> None:
+        expected = self.grid.coefficient_shape
+        if not isinstance(Z, Tensor) or Z.is_complex() or tuple(Z.shape[1:]) != expected or Z.ndim != 1 + len(expected):
+            given = f"shape {tuple(Z.shape)} of {Z.dtype}" if isinstance(Z, Tensor) else type(Z).__name__
+            raise InputError(f"Z must be a real tensor of shape (n, {', '.join(map(str, expected))}), got {given}.")
+        if not bool(torch.isfinite(Z).all()):
+            raise InputError("Z must be finite, got NaN or infinite values.")
+
+    def _predict(self, Z: Tensor) -> Tensor:
         d, layers = self.grid.dim, (self.grid.ell * self.grid.cells_per_element,) * (2 * self.grid.dim)
-        Z = Z.to(self.device)
         # a homogeneous network need not see how large the field is, which float32 would round
         level = Z.double().mean(dim=tuple(range(1, 1 + d)), keepdim=True) * float(self.network.homogeneous)
-        with torch.inference_mode():
-            padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(Z)))
-            predicted = self.network.forward_field(padded, inside).double()
-            return predicted * level.exp().reshape(-1, 1, 1, 1) * self._rows_in_domain()
+        padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(level).expand(Z.shape)))
+        predicted: Tensor = self.network.forward_field(padded, inside).double()
+        return predicted * level.exp().reshape(-1, 1, 1, 1) * self._rows_in_domain()
 
     def _rows_in_domain(self) -> Tensor:
         """1 for rows of nodes in the closure of D, 0 for the others, shape ``(num_elements, (2ℓ+2)^d, 1)``."""
@@ -204,3 +239,15 @@ class NNLOD:
             return solve_coarse(self.grid, matrix, f)
         finally:
             matrix.destroy()
+
+
+def _as_tensor(values: npt.NDArray[np.float64]) -> Tensor:
+    """One field as a batch; a copy, for PyTorch takes no arrays that are read-only or run backwards."""
+    return torch.from_numpy(values[None].copy())
+
+
+def _grid(folder: Path, given: dict[str, Any]) -> Grid:
+    try:
+        return Grid(**given)
+    except (TypeError, InputError) as error:
+        raise InputError(f"model {str(folder)!r} is damaged: its grid is none ({str(error).rstrip('.')}).") from None

@@ -1,8 +1,10 @@
-"""Data-parallel training: the processes that ``torchrun`` started, or one alone."""
+"""Data-parallel training: the processes that ``torchrun``, ``mpirun`` or ``srun`` started, or one alone."""
 
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
-from nnlod_fenics.errors import InputError
+from nnlod_fenics.errors import InputError, MissingDependencyError
 
-__all__ = ["Processes", "find_device", "processes", "sharing_cores"]
+__all__ = ["Processes", "adopt_launcher", "find_device", "processes", "sharing_cores"]
 
-_LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
+# Processes on this node; srun's is like 4(x2).
+_LOCAL_PROCESSES = ("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE")
+
+# How launchers tell a process its number, the number of processes, and its number on its node. Only srun sets
+# SLURM_STEP_NUM_TASKS; a batch script, which is one process, has the other variables of Slurm too.
+_LAUNCHERS = {
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +52,23 @@ class Processes:
             distributed.all_reduce(value)
         return value
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
-        if self.count > 1:
-            distributed.barrier()
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Do something that can fail on some processes only; then all of them fail, and none waits for another."""
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as caught:
+            error = caught
+        failed = self.reduce(torch.tensor(float(error is not None), device=self.device))
+        reasons: list[str | None] = [None] * self.count
+        if failed and self.count > 1:
+            distributed.all_gather_object(reasons, None if error is None else str(error))
+        if error is not None:
+            raise error
+        for rank, reason in enumerate(reasons):
+            if reason is not None:
+                raise InputError(f"process {rank} of this training failed: {reason}")
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """The network with gradients averaged over all processes."""
@@ -85,7 +109,9 @@ def sharing_cores() -> Iterator[int]:
     """
     before = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:
-        neighbors = next((int(os.environ[name]) for name in _LOCAL_PROCESSES if name in os.environ), 1)
+        neighbors = next(
+            (int(os.environ[name].split("(")[0].split(",")[0]) for name in _LOCAL_PROCESSES if name in os.environ), 1
+        )
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(min(before, max(cores // neighbors, 1)))
     try:
@@ -94,9 +120,59 @@ def sharing_cores() -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+def adopt_launcher() -> None:
+    """Let processes that ``mpirun`` or ``srun`` started train together, as if ``torchrun`` had started them.
+
+    Sets the variables of torchrun, where they are missing, from those of the launcher. MASTER_ADDR and MASTER_PORT are
+    agreed on through MPI, unless they are set.
+
+    Raises:
+        MissingDependencyError: If mpi4py is needed for that and missing.
+        InputError: If MPI knows nothing of the other processes.
+
+    Note:
+        Collective. For programs all of whose processes train; a process may also train alone in a job of others.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return
+    found = [names for names in _LAUNCHERS.values() if names[0] in os.environ and names[1] in os.environ]
+    if not found or int(os.environ[found[0][1]]) == 1:
+        return
+    rank, count, local = found[0]
+    if not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        os.environ |= _agreed_address(int(os.environ[count]))
+    os.environ.setdefault("USE_LIBUV", "0")  # Debian's PyTorch has none
+    os.environ |= {"RANK": os.environ[rank], "LOCAL_RANK": os.environ.get(local, "0"), "WORLD_SIZE": os.environ[count]}
+
+
+def _agreed_address(count: int) -> dict[str, str]:
+    """Where the processes of an MPI job meet: a free port of the first one's node."""
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise MissingDependencyError(
+            f"training with {count} processes that torchrun did not start needs mpi4py, or MASTER_ADDR and MASTER_PORT "
+            "set to a host and a free port of the first of them."
+        ) from None
+    comm = MPI.COMM_WORLD
+    if comm.size != count:
+        raise InputError(
+            f"the launcher started {count} processes but MPI sees {comm.size}; set MASTER_ADDR and MASTER_PORT to a "
+            "host and a free port of the first process."
+        )
+    hosts = comm.allgather(socket.gethostname())
+    host = "127.0.0.1" if len(set(hosts)) == 1 else hosts[0]
+    port = 0
+    if comm.rank == 0:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+    return {"MASTER_ADDR": host, "MASTER_PORT": str(comm.bcast(port))}
+
+
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """Join the other processes of ``torchrun``, if there are any.
+    """Join the other processes of ``torchrun``, if there are any; see :func:`adopt_launcher` for other launchers.
 
     Args:
         device: ``"cpu"`` or ``"cuda"``; each process takes a GPU of its own.
@@ -121,4 +197,7 @@ def processes(device: str) -> Iterator[Processes]:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), own)
     finally:
         if joined:
+            # right after a collective on tensors that nobody else holds this hung (gloo, PyTorch 2.6), probably since
+            # the threads that it waits for need Python's lock to let go of them; after a pause it does not
+            time.sleep(0.2)
             distributed.destroy_process_group()

@@ -81,10 +81,14 @@ class Run:
         return min((entry["validation"] for entry in self.history), default=float("inf"))
 
     @property
+    def best_epoch(self) -> int:
+        """Epoch of the smallest validation loss, from 0; −1 before the first."""
+        return int(np.argmin([entry["validation"] for entry in self.history])) if self.history else -1
+
+    @property
     def stale_epochs(self) -> int:
         """Epochs since the smallest validation loss."""
-        losses = [entry["validation"] for entry in self.history]
-        return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+        return len(self.history) - 1 - self.best_epoch if self.history else 0
 
     def epoch(self, blocks: Blocks) -> float:
         """Go on with the current epoch to its end.
@@ -107,11 +111,26 @@ class Run:
             self._step += 1
             self.checkpoint()
         loss = float(self._total) / len(blocks)
-        if not np.isfinite(loss):
-            raise NumericalError(f"the training loss is {loss} in epoch {number + 1}; try a smaller learning_rate.")
         self._step = 0
         self._total.zero_()
         return loss
+
+    def add_epoch(self, entry: dict[str, float]) -> None:
+        """Add an epoch to the history.
+
+        Raises:
+            NumericalError: If a loss is not finite.
+        """
+        for name in ("train", "validation"):
+            if not np.isfinite(entry[name]):
+                raise self._diverged(name, entry[name], len(self.history))
+        self.history.append(entry)
+
+    def _diverged(self, name: str, loss: float, epoch: int) -> NumericalError:
+        kept = f"the best weights, of epoch {1 + self.best_epoch}, are kept" if self.history else "no weights are kept"
+        return NumericalError(
+            f"the {name} loss is {loss} in epoch {epoch + 1}; {kept}. Try a smaller training.learning_rate."
+        )
 
     def _optimise(self, blocks: Blocks, part: Tensor, index: tuple[int, int], epoch: float) -> None:
         share = self.group.share(torch.arange(len(part)))
@@ -129,11 +148,13 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)
-        if bool(torch.isfinite(norm)):  # one overflow must not end a long training
+        self._total += self.group.reduce(loss.detach().double())
+        if bool(torch.isfinite(norm)):  # one overflow of a gradient must not end a long training
             self.optimizer.step()
+        elif not bool(torch.isfinite(self._total)):
+            raise self._diverged("train", float(self._total), index[0])
         if self._average is not None:
             self._average.update_parameters(self.network)
-        self._total += self.group.reduce(loss.detach().double())
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
@@ -178,6 +199,9 @@ class Run:
                 f"output {str(self.folder)!r} holds a training with another {different[0]} and cannot be resumed with "
                 f"{own[different[0]]!r}."
             )
+        missing = [key for key in ("tensors", "history", "step", "total") if key not in state]
+        if missing:
+            raise InputError(f"file {str(self.folder / STATE)!r} is damaged: it has no {missing[0]!r}.")
         tensors = load_tensors(self.folder / state["tensors"])
         _load(self.network, _part(tensors, "network."), self.folder)
         if self._average is not None:

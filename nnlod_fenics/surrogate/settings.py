@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["PAPER", "TrainingSettings"]
+__all__ = ["PAPER", "TrainingSettings", "settings_of_network"]
 
 # How the paper's network is trained: step sizes dropped at half and at three quarters of the epochs.
 PAPER: dict[str, Any] = {
@@ -21,6 +22,23 @@ PAPER: dict[str, Any] = {
     "warmup": 0.0,
     "clip": 0.0,
 }
+
+
+def settings_of_network(network: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a training with the defaults that go with a network.
+
+    Args:
+        network: Name of the network; the paper's is trained in the paper's way, unless the settings say otherwise.
+        given: Settings; a schedule other than the paper's comes without the paper's drops.
+
+    Returns:
+        The settings.
+    """
+    if network != "paper":
+        return given
+    other = given.get("schedule", PAPER["schedule"]) != PAPER["schedule"]
+    return {key: value for key, value in PAPER.items() if not (other and key == "drops")} | given
+
 
 _CHOICES = {"optimizer": ("adam", "adamw"), "schedule": ("steps", "cosine"), "amp": ("off", "tf32", "bf16")}
 _INTEGERS = {"epochs": 1, "batch_size": 1, "patience": 0, "block": 0, "seed": 0}
@@ -85,7 +103,8 @@ class TrainingSettings:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
             if not number or (name == "learning_rate" and value == 0):
-                raise InputError(f"training.{name} must be a positive number, got {value!r}.")
+                kind = "positive" if name == "learning_rate" else "non-negative"
+                raise InputError(f"training.{name} must be a {kind} number, got {value!r}.")
         for name in ("beta2", "ema"):
             if getattr(self, name) >= 1:
                 raise InputError(f"training.{name} must be below 1, got {getattr(self, name)!r}.")
@@ -102,11 +121,11 @@ class TrainingSettings:
 
     def _checked_drops(self) -> tuple[tuple[int, float], ...]:
         try:
-            drops = tuple((int(epoch), float(rate)) for epoch, rate in self.drops)
+            drops = tuple((operator.index(epoch), float(rate)) for epoch, rate in self.drops)
         except (TypeError, ValueError):
             raise InputError(f"training.drops must be a list of [epoch, step size], got {self.drops!r}.") from None
         epochs = [epoch for epoch, _ in drops]
-        if any(rate <= 0 for _, rate in drops) or epochs != sorted(set(epochs)):
+        if not all(0 < rate < math.inf and epoch >= 0 for epoch, rate in drops) or epochs != sorted(set(epochs)):
             raise InputError(f"training.drops must have increasing epochs and positive step sizes, got {self.drops!r}.")
         return drops
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -17,6 +18,12 @@ __all__ = ["MODEL_VERSION", "load_weights", "read_json", "read_model", "save_ten
 
 MODEL_VERSION = 1
 DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+_SECTIONS = {  # of the description, and what each must have
+    "grid": ("dim", "coarse", "fine", "ell", "coefficient"),
+    "network": ("name", "options"),
+    "training_set": ("range_of_Z",),
+    "losses": (),
+}
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -65,27 +72,46 @@ def read_model(folder: Path) -> dict[str, Any]:
     """
     if not (folder / DESCRIPTION).is_file():
         raise InputError(f"model {str(folder)!r} does not exist: there is no {DESCRIPTION} in it.")
-    description: dict[str, Any] = read_json(folder / DESCRIPTION)
-    missing = [key for key in ("model_version", "grid", "network", "training_set", "losses") if key not in description]
-    if missing:
-        raise InputError(f"model {str(folder)!r} is damaged: {DESCRIPTION} has no {missing[0]!r}.")
-    if description["model_version"] > MODEL_VERSION:
+    description = read_json(folder / DESCRIPTION)
+    for name in ("model_version", *_SECTIONS):
+        if not isinstance(description, dict) or name not in description:
+            raise InputError(f"model {str(folder)!r} is damaged: {DESCRIPTION} has no {name!r}.")
+    version = description["model_version"]
+    if version not in range(1, MODEL_VERSION + 1):
         raise InputError(
-            f"model {str(folder)!r} has version {description['model_version']}, this nnlod-fenics reads up to "
-            f"{MODEL_VERSION}; install a newer one."
+            f"model {str(folder)!r} has version {version!r}, this nnlod-fenics reads versions up to {MODEL_VERSION}; "
+            "install a newer one."
         )
-    return description
+    for name, keys in _SECTIONS.items():
+        section = description[name]
+        if not isinstance(section, dict):
+            raise InputError(
+                f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} must be a table, got {section!r}."
+            )
+        for key in keys:
+            if key not in section:
+                raise InputError(f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} has no {key!r}.")
+    result: dict[str, Any] = description
+    return result
 
 
 def load_weights(folder: Path, network: nn.Module) -> None:
     """Fill a network with the weights of a model folder.
 
     Raises:
-        InputError: If they do not fit the network.
+        InputError: If they do not fit the network; names a tensor that does not.
     """
     tensors = load_tensors(folder / WEIGHTS)
     expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
     found = {key: tuple(t.shape) for key, t in tensors.items()}
-    if expected != found:
-        raise InputError(f"weights of {str(folder)!r} do not fit the network: other layers or another grid.")
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            told = {None: "none", (): "a number"}
+            shapes = [told.get(shapes.get(key), f"shape {shapes.get(key)}") for shapes in (expected, found)]
+            raise InputError(
+                f"weights of {str(folder)!r} do not fit the network: other layers, or another grid; {key!r} should be "
+                f"{shapes[0]} and is {shapes[1]}."
+            )
+        if not bool(torch.isfinite(tensors[key]).all()):
+            raise InputError(f"weights of {str(folder)!r} are damaged: {key!r} has NaN or infinite values.")
     network.load_state_dict(tensors)

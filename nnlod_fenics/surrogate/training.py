@@ -20,21 +20,22 @@ from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.progress import show_progress
 from nnlod_fenics.surrogate.blocks import Blocks
-from nnlod_fenics.surrogate.data import Arrays, TrainingData
-from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
+from nnlod_fenics.surrogate.data import Arrays, TrainingData, check_size, without_level
+from nnlod_fenics.surrogate.loss import relative_loss
 from nnlod_fenics.surrogate.model import NNLOD
 from nnlod_fenics.surrogate.networks import build_network, count_parameters
 from nnlod_fenics.surrogate.processes import Processes, processes, sharing_cores
+from nnlod_fenics.surrogate.refit import refit_error_estimates
 from nnlod_fenics.surrogate.run import STATE, TENSORS, Run
-from nnlod_fenics.surrogate.settings import TrainingSettings
+from nnlod_fenics.surrogate.settings import TrainingSettings, settings_of_network
 from nnlod_fenics.surrogate.shipped import find_model
 from nnlod_fenics.surrogate.storage import DESCRIPTION, WEIGHTS, load_weights, read_model, save_model, write_json
-from nnlod_fenics.surrogate.trust import fit_error_estimator, save_estimator
+from nnlod_fenics.surrogate.trust import remove_estimator, save_estimator
 
 __all__ = ["evaluate_loss", "train", "train_from_config"]
 
 HISTORY = "loss.json"
-_RANGE = 200  # training fields that tell the range of the error estimates
+_IDENTITY = ("grid", "network", "training_set")  # of the description: what must be the same to go on
 Report = Callable[[int, float, float], None]
 
 
@@ -95,7 +96,7 @@ def train(
         folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
         network: Name of the network.
         options: Its options.
-        settings: How to train.
+        settings: How to train; the defaults of the network if None.
         resume: Go on with an interrupted training.
         overwrite: Replace what is there.
         on_epoch: Called after each epoch with its number, training and validation loss.
@@ -109,38 +110,44 @@ def train(
 
     Note:
         Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
-        one process up to rounding.
+        one process up to rounding. Under ``mpirun`` each process trains alone, unless all of them have called
+        :func:`nnlod_fenics.surrogate.processes.adopt_launcher` before, as ``nnlod train`` does.
     """
-    settings, folder, options = settings or TrainingSettings(), Path(folder), dict(options or {})
+    settings = settings or TrainingSettings(**settings_of_network(network, {}))
+    folder, options = Path(folder), dict(options or {})
     data = data if isinstance(data, TrainingData) else TrainingData.of(data)
+    data.check()
     with processes(settings.device) as group, sharing_cores(), _precision(settings):
-        if group.rank == 0:
-            _check_output(folder, resume, overwrite)
-        module = build_network(network, data.grid, seed=settings.seed, **options)
-        if settings.init_from:
-            _initialise(module, network, data.grid, settings.init_from)
-        Z, S = data.epoch(0)
-        description = {
-            "grid": data.grid.as_dict(),
-            "network": {"name": network, "options": options, "parameters": count_parameters(module)},
-            "training": settings.as_dict(),
-            "training_set": data.identity | {"range_of_Z": [float(Z.min()), float(Z.max())]},
-            "versions": software_versions(),
-        }
-        identity = {key: description[key] for key in ("grid", "network", "training_set")}
-        module.to(group.device)
-        if not settings.init_from and hasattr(module, "start_from"):
-            module.start_from(*_fields(data.grid, (Z[:8], S[:8]), group))
-        run = Run(module, settings, group, folder, identity)
-        group.barrier()
-        if resume:
-            run.restore()
-        group.barrier()
-        _fit(run, data, (Z, S), description, on_epoch)
-        if group.rank == 0:
-            _add_test_loss(run, data)
-            _add_error_estimates(run, data, Z)
-        group.barrier()
+        with group.agreeing():
+            if group.rank == 0:
+                _check_output(folder, resume, overwrite)
+            module = build_network(network, data.grid, seed=settings.seed, **options)
+            if settings.init_from:
+                _initialise(module, network, data.grid, settings.init_from)
+            Z, S = data.epoch(0)
+            description = {
+                "grid": data.grid.as_dict(),
+                "network": {"name": network, "options": options, "parameters": count_parameters(module)},
+                "training": settings.as_dict(),
+                "training_set": data.identity
+                | {"range_of_Z": [float(Z.min()), float(Z.max())], "checksum": data.checksum(Z)},
+                "versions": software_versions(),
+            }
+            module.to(group.device)
+            sets = _Sets(data, module, settings, group.device)
+            if not settings.init_from and hasattr(module, "start_from"):
+                module.start_from(*sets.fields((Z[:8], S[:8])))
+        run = Run(module, settings, group, folder, {key: description[key] for key in _IDENTITY})
+        with group.agreeing():
+            if resume:
+                run.restore()
+        with group.agreeing():
+            run.checkpoint(force=True)  # a folder without one holds no training that could be gone on with
+        _fit(run, sets, (Z, S), description, on_epoch)
+        with group.agreeing():
+            if group.rank == 0:
+                _add_test_loss(run, sets)
+                _add_error_estimates(run, data, Z)
     return folder
 
 
@@ -163,64 +170,81 @@ def train_from_config(
     return train(Dataset(dataset_path), output, network.name, network.options, settings, resume, overwrite)
 
 
-def _fit(
-    run: Run, data: TrainingData, first_epoch: Arrays, description: dict[str, Any], on_epoch: Report | None
-) -> None:
+def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any], on_epoch: Report | None) -> None:
     """All epochs of a run."""
     settings, group, first = run.settings, run.group, run.group.rank == 0
-    block = _block(data.grid, settings, run.network)
-    train = _blocks(data.grid, first_epoch, block, group)
-    validation = _blocks(data.grid, data.validation, _whole(data.grid, run.network), group)
-    log = _TensorBoard(run.folder) if first and settings.tensorboard else None
+    with group.agreeing():
+        train, validation = sets.train(first_epoch), sets.held_out(sets.data.validation)
+        log = _TensorBoard(run.folder) if first and settings.tensorboard else None
     with show_progress("train", settings.epochs, enabled=first) as report:
         while len(run.history) < settings.epochs and not 0 < settings.patience <= run.stale_epochs:
             number, best, start = len(run.history), run.best, time.monotonic()
-            if callable(data.train) and number:
-                train = _blocks(data.grid, data.epoch(number), block, group)
+            if callable(sets.data.train) and number:
+                train = sets.train(sets.data.epoch(number))
             loss = run.epoch(train)
             losses = {"train": loss, "validation": _shared_loss(run.kept, validation, group)}
-            seconds = time.monotonic() - start
-            run.history.append(losses | {"rate": settings.rate(number), "seconds": seconds})
-            if first:
-                if losses["validation"] < best:
-                    save_model(run.folder, description | {"losses": losses | {"epoch": number + 1}}, run.kept)
-                write_json(run.folder / HISTORY, run.history)
-            run.checkpoint()
-            report(number + 1, f"loss {loss:.2e}, validation {losses['validation']:.2e}")
-            if log is not None:
-                log.add(number + 1, run.history[-1])
-            if on_epoch is not None and first:
-                on_epoch(number + 1, loss, losses["validation"])
-    run.checkpoint(force=True)
+            run.add_epoch(losses | {"rate": settings.rate(number), "seconds": time.monotonic() - start})
+            with group.agreeing():
+                if first:
+                    if losses["validation"] < best:
+                        save_model(run.folder, description | {"losses": losses | {"epoch": number + 1}}, run.kept)
+                    write_json(run.folder / HISTORY, run.history)
+                run.checkpoint()
+                report(number + 1, f"loss {loss:.2e}, validation {losses['validation']:.2e}")
+                if log is not None:
+                    log.add(number + 1, run.history[-1])
+                if on_epoch is not None and first:
+                    on_epoch(number + 1, loss, losses["validation"])
+    with group.agreeing():
+        run.checkpoint(force=True)
 
 
-def _add_test_loss(run: Run, data: TrainingData) -> None:
+def _add_test_loss(run: Run, sets: _Sets) -> None:
     """Evaluate the kept weights on the test set."""
     load_weights(run.folder, run.kept)
-    blocks = _blocks(data.grid, data.test, _whole(data.grid, run.network), run.group)
     description = read_model(run.folder)
-    losses = description["losses"] | {"test": evaluate_loss(run.kept, blocks)}
+    losses = description["losses"] | {"test": evaluate_loss(run.kept, sets.held_out(sets.data.test))}
     write_json(run.folder / DESCRIPTION, description | {"losses": losses})
 
 
 def _add_error_estimates(run: Run, data: TrainingData, training_fields: npt.NDArray[Any] | Tensor) -> None:
-    """Learn from the validation set how large the errors of the kept weights are."""
-    Z, S = (torch.as_tensor(values) for values in data.validation)
+    """Learn how large the errors of the kept weights are."""
     model = NNLOD(data.grid, run.kept, {})
-    predicted = np.concatenate([model.predict(part).cpu().numpy() for part in Z.split(16)])
-    some = torch.as_tensor(training_fields[:_RANGE]).cpu()
-    save_estimator(
-        run.folder, fit_error_estimator(data.grid, some, Z.cpu(), matrix_errors(predicted, S.cpu()), run.settings.seed)
-    )
+    refit_error_estimates(model, data, run.settings.seed, training_fields)
+    assert model.estimator is not None
+    save_estimator(run.folder, model.estimator)
 
 
-def _blocks(grid: Grid, arrays: Arrays, block: int, group: Processes) -> Blocks:
-    return Blocks(grid, *arrays, block, group.device)
+class _Sets:
+    """Training, validation and test data as a network takes them: in blocks, on its device."""
 
+    def __init__(
+        self, data: TrainingData, network: nn.Module, settings: TrainingSettings, device: torch.device
+    ) -> None:
+        self.data, self._device = data, device
+        self._whole = data.grid.coarse if getattr(network, "takes_blocks", False) else 1
+        self._block = _block(data.grid, settings, network)
+        self._homogeneous = bool(getattr(network, "homogeneous", False))
 
-def _fields(grid: Grid, arrays: Arrays, group: Processes) -> Batch:
-    """Whole fields as one batch."""
-    return _blocks(grid, arrays, grid.coarse, group)[torch.arange(len(arrays[0]))]
+    def train(self, arrays: Arrays) -> Blocks:
+        """Blocks for independent samples."""
+        return self._blocks(arrays, self._block)
+
+    def held_out(self, arrays: Arrays) -> Blocks:
+        """Blocks that need not be independent: a field at once where the network can share work in it."""
+        return self._blocks(arrays, self._whole)
+
+    def fields(self, arrays: Arrays) -> Batch:
+        """Whole fields as one batch."""
+        return self._blocks(arrays, self.data.grid.coarse)[torch.arange(len(arrays[0]))]
+
+    def _blocks(self, arrays: Arrays, block: int) -> Blocks:
+        Z, S = arrays
+        if self._homogeneous:
+            Z, S = without_level(Z, S)
+        else:
+            check_size(S)
+        return Blocks(self.data.grid, Z, S, block, self._device)
 
 
 def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
@@ -233,11 +257,6 @@ def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
         return settings.block
     fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 4 * b**grid.dim <= settings.batch_size]
     return max(fitting, default=1)
-
-
-def _whole(grid: Grid, network: nn.Module) -> int:
-    """Elements of a block along an axis where blocks need not be independent: a field at once."""
-    return grid.coarse if getattr(network, "takes_blocks", False) else 1
 
 
 @contextmanager
@@ -255,15 +274,19 @@ def _precision(settings: TrainingSettings) -> Iterator[None]:
 
 
 def _check_output(folder: Path, resume: bool, overwrite: bool) -> None:
-    if not folder.exists() or resume:
+    if not folder.exists():
         return
     if not folder.is_dir():
         raise InputError(f"output {str(folder)!r} is not a folder.")
-    entries = list(folder.iterdir())
-    if overwrite:
-        for entry in entries:
-            if entry.name in (DESCRIPTION, STATE, HISTORY, WEIGHTS) or entry.name.endswith(TENSORS):
-                entry.unlink()
+    entries = [entry.name for entry in folder.iterdir()]
+    if resume:
+        if DESCRIPTION in entries and STATE not in entries:
+            raise InputError(f"output {str(folder)!r} holds a model but no training that could be resumed.")
+    elif overwrite:
+        for name in entries:
+            if name in (DESCRIPTION, STATE, HISTORY, WEIGHTS) or name.endswith(TENSORS):
+                (folder / name).unlink()
+        remove_estimator(folder)
     elif entries:
         raise InputError(
             f"output {str(folder)!r} already holds files; resume with --resume or replace with --overwrite."

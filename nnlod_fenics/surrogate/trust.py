@@ -22,12 +22,14 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.surrogate.patch_features import count_features, patch_features
 from nnlod_fenics.surrogate.storage import load_tensors, save_tensors
 
-__all__ = ["ErrorEstimator", "fit_error_estimator", "load_estimator", "save_estimator"]
+__all__ = ["ErrorEstimator", "fit_error_estimator", "load_estimator", "remove_estimator", "save_estimator"]
 
 FILE = "errors.safetensors"
+_VERSION = 2  # of the features and the estimator; files of another version count as none
 QUANTILE = 0.95  # of the errors of patches with the same features lie below the estimate
 IN_RANGE = 0.9995  # of the training patches are not farther out than what counts as the training range
 _MARGIN = 0.05  # of the range of a feature, by which the few fields that it is known from may miss its ends
+_FIELDS = 16  # whose features are computed at a time
 _WIDTH, _STEPS, _BATCH = 64, 500, 1024
 
 
@@ -45,6 +47,7 @@ class ErrorEstimator(nn.Module):
     lowest: Tensor
     highest: Tensor
     factor: Tensor
+    version: Tensor
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -57,6 +60,7 @@ class ErrorEstimator(nn.Module):
             self.register_buffer(name, torch.ones(n))
         for name, shape in (("whitening", (n, n)), ("farthest", ()), ("factor", ())):
             self.register_buffer(name, torch.ones(shape))
+        self.register_buffer("version", torch.tensor(_VERSION))
 
     def forward(self, Z: Tensor) -> Tensor:
         """Estimate the errors of all patches of fields.
@@ -67,8 +71,7 @@ class ErrorEstimator(nn.Module):
         Returns:
             Shape ``(n, num_elements)``.
         """
-        level = Z.mean(dim=tuple(range(1, Z.ndim)), keepdim=True)  # nothing depends on it, and float32 would round
-        logarithms = self._logarithms(patch_features(self.grid, (Z - level).to(self.scale.dtype)))
+        logarithms = self._logarithms(_features(self.grid, Z))
         white = self._white(logarithms)
         unlike = ((logarithms < self.lowest) | (logarithms > self.highest)).any(dim=1)
         unlike |= white.square().mean(dim=1) > self.farthest
@@ -105,6 +108,15 @@ class ErrorEstimator(nn.Module):
         self.farthest.copy_(torch.tensor(np.quantile(distances.numpy(), IN_RANGE)))
 
 
+def _features(grid: Grid, Z: Tensor) -> Tensor:
+    """Features of the patches of many fields, in float32 and a few fields at a time."""
+    parts = []
+    for some in Z.split(_FIELDS):
+        level = some.mean(dim=tuple(range(1, Z.ndim)), keepdim=True)  # nothing depends on it, and float32 would round
+        parts.append(patch_features(grid, (some - level).float()))
+    return torch.cat(parts)
+
+
 def fit_error_estimator(
     grid: Grid, training_fields: Tensor, Z: Tensor, errors: npt.NDArray[np.float64] | Tensor, seed: int = 0
 ) -> ErrorEstimator:
@@ -129,10 +141,10 @@ def fit_error_estimator(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator = ErrorEstimator(grid)
-        estimator.set_range(patch_features(grid, training_fields.float()))
+        estimator.set_range(_features(grid, training_fields))
         split = len(Z) - max(len(Z) // 5, 1)
         with torch.no_grad():
-            white = estimator.white(patch_features(grid, Z.float())).reshape(len(Z), grid.num_elements, -1)
+            white = estimator.white(_features(grid, Z)).reshape(len(Z), grid.num_elements, -1)
         logarithms = errors.clamp(min=1e-12).log()
         fitted = max(split, 1)
         _fit_quantile(estimator, white[:fitted].flatten(0, 1), logarithms[:fitted].flatten())
@@ -150,7 +162,7 @@ def _fit_quantile(estimator: ErrorEstimator, white: Tensor, logarithms: Tensor) 
     optimizer = torch.optim.AdamW(estimator.layers.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     for _ in range(_STEPS):
-        drawn = torch.randint(len(white), (_BATCH,))
+        drawn = torch.randint(len(white), (min(len(white), _BATCH),))
         beyond = logarithms[drawn] - estimator.quantile(white[drawn])
         loss = torch.maximum(QUANTILE * beyond, (QUANTILE - 1) * beyond).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -164,14 +176,26 @@ def save_estimator(folder: Path, estimator: ErrorEstimator) -> None:
     save_tensors(folder / FILE, estimator.state_dict())
 
 
+def remove_estimator(folder: Path) -> None:
+    """Take the estimator from a model folder whose weights it does not belong to."""
+    (folder / FILE).unlink(missing_ok=True)
+
+
 def load_estimator(folder: Path, grid: Grid) -> ErrorEstimator | None:
-    """The estimator of a model folder, if it has one."""
+    """The estimator of a model folder, if it has one of this version.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     if not (folder / FILE).exists():
         return None
     estimator = ErrorEstimator(grid)
     tensors: dict[str, Any] = load_tensors(folder / FILE)
+    version = tensors.get("version")
+    if version is None or version.numel() != 1 or int(version) != _VERSION:
+        return None
     try:
         estimator.load_state_dict(tensors)
     except RuntimeError:
-        raise InputError(f"{FILE} in {str(folder)!r} is not that of an error estimator of this version.") from None
+        raise InputError(f"file {str(folder / FILE)!r} is damaged: not the tensors of an error estimator.") from None
     return estimator.eval()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from nnlod_fenics import Grid, InputError
-from nnlod_fenics.surrogate import Blocks, build_network
+from nnlod_fenics import NNLOD, Grid, InputError
+from nnlod_fenics.evaluation import fresh_realization
+from nnlod_fenics.surrogate import Blocks, build_network, shipped_models
 
 TOLERANCE = 1e-6
 GRIDS = [
@@ -17,9 +18,14 @@ GRIDS = [
     Grid(2, 6, 24, 2, coefficient=24),
     Grid(2, 6, 18, 1, coefficient=18),
     Grid(2, 4, 8, 0, coefficient=8),
+    Grid(2, 4, 32, 1, coefficient=32),
+    Grid(2, 8, 8, 3, coefficient=8),
     Grid(3, 4, 8, 1, coefficient=8),
+    Grid(3, 3, 12, 1, coefficient=12),
+    Grid(3, 3, 6, 2, coefficient=6),
+    Grid(3, 4, 12, 0, coefficient=12),
 ]
-IDS = ["1d", "2d", "2d-odd", "2d-ell0", "3d"]
+IDS = [f"{grid.dim}d-ell{grid.ell}-{grid.cells_per_element}cells" for grid in GRIDS]
 
 
 def network_of(grid: Grid) -> torch.nn.Module:
@@ -40,6 +46,26 @@ def predict(network: torch.nn.Module, grid: Grid, Z: np.ndarray) -> np.ndarray:
         return network(*patches).double().numpy()
 
 
+def predict_at_once(network: torch.nn.Module, grid: Grid, Z: np.ndarray) -> np.ndarray:
+    """All local matrices of a field, with shared work."""
+    padded = [torch.tensor(grid.pad(v)[None], dtype=torch.float32) for v in (Z, np.ones_like(Z))]
+    with torch.no_grad():
+        return network.forward_field(*padded)[0].double().numpy()
+
+
+def turn(values: np.ndarray, dim: int, axes: tuple[int, ...], flips: tuple[bool, ...]) -> np.ndarray:
+    """Move elements, rows and columns alike: each has d axes."""
+    groups = values.ndim // dim
+    order = [dim * group + axis for group in range(groups) for axis in axes]
+    flipped = [dim * group + axis for group in range(groups) for axis in range(dim) if flips[axis]]
+    return np.flip(values.transpose(order), flipped)
+
+
+def symmetries(dim: int) -> list[tuple[tuple[int, ...], tuple[bool, ...]]]:
+    """All permutations of axes with all flips."""
+    return list(product(permutations(range(dim)), product((False, True), repeat=dim)))
+
+
 def error(given: np.ndarray, expected: np.ndarray) -> float:
     """Largest error of a matrix relative to its norm."""
     axes = (-2, -1)
@@ -54,6 +80,7 @@ def case(request, rng):
 
 def test_homogeneity(case):
     grid, network, Z = case
+    Z = np.round(Z * 2**16) / 2**16  # Z and Z + c without rounding in float32, which is no error of the network
     for c in (-1.5, 2.0):
         assert error(predict(network, grid, Z + c), np.exp(c) * predict(network, grid, Z)) < TOLERANCE
 
@@ -72,26 +99,16 @@ def test_equivariance_under_each_symmetry_of_the_cube(case):
     """S_gT(g·Z) has the entries of S_T(Z), for g a permutation of axes followed by flips."""
     grid, network, Z = case
     d, n = grid.dim, 2 * grid.ell + 2
-    S = predict(network, grid, Z).reshape((grid.coarse,) * d + (n,) * d + (2,) * d)
-    for axes, flips in product(permutations(range(d)), product((False, True), repeat=d)):
-
-        def turn(values: np.ndarray, axes=axes, flips=flips) -> np.ndarray:
-            """Move elements, rows and columns alike: each has d axes."""
-            groups = values.ndim // d
-            order = [d * group + axis for group in range(groups) for axis in axes]
-            flipped = [d * group + axis for group in range(groups) for axis in range(d) if flips[axis]]
-            return np.flip(values.transpose(order), flipped)
-
-        turned = predict(network, grid, turn(Z).copy())
-        expected = turn(S).reshape(turned.shape)
+    S = predict_at_once(network, grid, Z).reshape((grid.coarse,) * d + (n,) * d + (2,) * d)
+    for axes, flips in symmetries(d):
+        turned = predict_at_once(network, grid, turn(Z, d, axes, flips).copy())
+        expected = turn(S, d, axes, flips).reshape(turned.shape)
         assert error(turned, expected) < TOLERANCE, (axes, flips)
 
 
 def test_a_field_at_once_is_the_same_as_patch_by_patch(case):
     grid, network, Z = case
-    padded = [torch.tensor(grid.pad(v)[None], dtype=torch.float32) for v in (Z, np.ones_like(Z))]
-    with torch.no_grad():
-        S = network.forward_field(*padded)[0].double().numpy()
+    S = predict_at_once(network, grid, Z)
     assert error(S, predict(network, grid, Z)) < TOLERANCE
 
 
@@ -138,6 +155,25 @@ def test_starts_from_the_mean_matrix():
     with torch.no_grad():
         network.matrix.weight.zero_()
     assert error(predict(network, grid, zero)[middle], M) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_trained_models_of_full_size_keep_these_properties(name):
+    """From field to local matrices in float64, for the models that come with the package; and for any level."""
+    model = NNLOD.load(name)
+    grid = model.grid
+    d, n = grid.dim, 2 * grid.ell + 2
+    Z = fresh_realization(model, 0).Z
+    S = model.local_matrices(Z)
+    for c in (-1.5, 2.0, 200.0, -200.0):
+        assert error(np.exp(-c) * model.local_matrices(Z + c), S) < TOLERANCE
+    norm = np.linalg.norm(S, axis=(1, 2))[:, None]
+    assert max(np.abs(S.sum(axis=axis) / norm).max() for axis in (1, 2)) < TOLERANCE
+    assert not S[grid.patch_nodes < 0].any()
+    lattices = S.reshape((grid.coarse,) * d + (n,) * d + (2,) * d)
+    for axes, flips in symmetries(d):
+        expected = turn(lattices, d, axes, flips).reshape(S.shape)
+        assert error(model.local_matrices(turn(Z, d, axes, flips)), expected) < TOLERANCE, (axes, flips)
 
 
 @pytest.mark.parametrize("option", [{"channels": 0}, {"means": "many"}, {"head_depth": -1}, {"mix_depth": True}])

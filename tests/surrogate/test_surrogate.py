@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import pickle
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import nnlod_fenics
 from nnlod_fenics import NNLOD, Grid, InputError, coarse_matrix, local_matrices, solve_coarse
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
+from nnlod_fenics.solve import solve
 from nnlod_fenics.surrogate import TrainingSettings, build_network, relative_loss, train
 
 GRID = Grid(2, 4, 16, 1, coefficient=8)
@@ -91,6 +97,22 @@ def test_interrupted_and_resumed_is_the_same_loss_curve(data, trained, tmp_path)
     assert [entry["train"] for entry in whole] == [entry["train"] for entry in resumed]
 
 
+def test_mpirun_has_the_losses_of_one_process(data, trained, tmp_path):
+    """Of nnlod train too; batches of 32 patches, shared by two."""
+    command = ["mpirun", "-n", "2", "--bind-to", "none", sys.executable, "-m", "nnlod_fenics", "train", str(data.path)]
+    settings = SETTINGS.as_dict() | {"checkpoint_minutes": 5.0}
+    given = [f"-s training.{name}={json.dumps(value)}" for name, value in settings.items()]
+    options = ["-s network.name=paper", f"-s network.options.widths={OPTIONS['widths']}", *given]
+    end = ["-o", str(tmp_path / "m")]
+    command += [part for option in options for part in option.split(" ", 1)] + end
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("loss (4.1), test") == 1
+    two, one = (json.loads((folder / "loss.json").read_text()) for folder in (tmp_path / "m", trained))
+    for name in ("train", "validation"):
+        np.testing.assert_allclose([e[name] for e in two], [e[name] for e in one], rtol=1e-4)
+
+
 def test_nn_lod(trained):
     model = NNLOD.load(trained)
     Z = load_config().make_field().sample(0, 0).Z[:8, :8]
@@ -131,12 +153,83 @@ def test_bad_models(copy, trained, tmp_path):
     (copy / "model.json").write_text(json.dumps(description | {"grid": Grid(2, 4, 16, 2, coefficient=8).as_dict()}))
     with pytest.raises(InputError, match="do not fit the network"):
         NNLOD.load(copy)
-    (copy / "model.json").write_text(json.dumps(description | {"model_version": 99}))
-    with pytest.raises(InputError, match="version 99"):
-        NNLOD.load(copy)
     (copy / "model.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         NNLOD.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_version": 99}, "has version 99, this nnlod-fenics reads versions up to 1"),
+        ({"model_version": 0}, "has version 0"),
+        ({"model_version": "1"}, "has version '1'"),
+        ({"grid": {"dim": 2}}, r"damaged: grid in model\.json has no 'coarse'"),
+        ({"grid": GRID.as_dict() | {"coarse": 3}}, "damaged: its grid is none"),
+        ({"grid": GRID.as_dict() | {"corse": 3}}, "damaged: its grid is none"),
+        ({"network": None}, r"damaged: network in model\.json must be a table, got None"),
+        ({"network": {"name": "paper"}}, r"damaged: network in model\.json has no 'options'"),
+        ({"losses": [1]}, r"damaged: losses in model\.json must be a table"),
+        ({"training_set": {}}, r"damaged: training_set in model\.json has no 'range_of_Z'"),
+    ],
+)
+def test_bad_descriptions(copy, change, message):
+    path = copy / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=message) as caught:
+        NNLOD.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{}", '"model"'])
+def test_descriptions_that_are_none(copy, content):
+    (copy / "model.json").write_text(content)
+    with pytest.raises(InputError, match="damaged"):
+        NNLOD.load(copy)
+
+
+def test_bad_weights(copy):
+    path = copy / "weights.safetensors"
+    tensors = load_file(path)
+    first = min(tensors)
+    for damaged, message in (
+        ({key: t for key, t in tensors.items() if key != first}, f"{first!r} should be shape .* and is none"),
+        (tensors | {"extra": torch.zeros(2)}, "'extra' should be none and is shape"),
+        (tensors | {first: tensors[first][:-1].contiguous()}, f"{first!r} should be shape .* and is shape"),
+        (tensors | {first: tensors[first] * torch.nan}, f"{first!r} has NaN or infinite values"),
+    ):
+        save_file(damaged, path)
+        with pytest.raises(InputError, match=message):
+            NNLOD.load(copy)
+
+
+def test_files_cannot_run_code(copy):
+    """A pickle in the place of the weights, or of a checkpoint, is refused unread; nothing in the package reads one."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path(copy / "ran").touch, ())
+
+    for name in ("weights.safetensors", "errors.safetensors"):
+        whole = (copy / name).read_bytes()
+        (copy / name).write_bytes(pickle.dumps(Evil()))
+        with pytest.raises(InputError, match="damaged"):
+            NNLOD.load(copy)
+        (copy / name).write_bytes(whole)
+    assert not (copy / "ran").exists()
+    sources = Path(nnlod_fenics.__file__).parent.rglob("*.py")
+    assert not [path for path in sources if re.search(r"torch\.load\b|import pickle|pickle\.load", path.read_text())]
+
+
+def test_the_model_file_tells_where_it_comes_from(trained, data):
+    told = json.loads((trained / "model.json").read_text())
+    assert told["grid"] == GRID.as_dict() and told["network"]["name"] == "paper"
+    assert told["training"]["beta2"] == SETTINGS.beta2
+    given = data.fields(data.split().train)
+    assert told["training_set"]["range_of_Z"] == [given.min(), given.max()]
+    assert told["training_set"]["realizations"] == 16 and told["training_set"]["field"] == data.field_settings
+    assert {"train", "validation", "test", "epoch"} <= told["losses"].keys()
+    assert {"nnlod-fenics", "torch", "numpy"} <= told["versions"].keys()
 
 
 def test_bad_training(data, copy, tmp_path):
@@ -154,8 +247,51 @@ def test_bad_training(data, copy, tmp_path):
     assert not (tmp_path / "a" / "model.json").exists()
 
 
-def test_field_of_another_grid(trained):
-    with pytest.raises(InputError, match="Z must have shape"):
-        NNLOD.load(trained).local_matrices(np.zeros((16, 16)))
+def test_bad_fields(trained):
+    model = NNLOD.load(trained)
+    for Z, message in (
+        (np.zeros((16, 16)), "Z must have shape"),
+        (np.zeros((1, 8, 8)), "Z must have shape"),
+        (np.full((8, 8), np.nan), "Z must be finite"),
+        (np.full((8, 8), "a"), "Z must be an array of real numbers"),
+    ):
+        for call in (model.local_matrices, model.solve, model.error_estimates, model.out_of_range):
+            with pytest.raises(InputError, match=message):
+                call(Z)
+    for Z in (torch.zeros(8, 8), torch.zeros(2, 8, 9), torch.zeros(8, 8, dtype=torch.complex64), np.zeros((1, 8, 8))):
+        with pytest.raises(InputError, match=r"Z must be a real tensor of shape \(n, 8, 8\), got"):
+            model.predict(Z)
     with pytest.raises(InputError, match="Z must be finite"):
-        NNLOD.load(trained).local_matrices(np.full((8, 8), np.nan))
+        model.predict(torch.full((1, 8, 8), torch.inf))
+    with pytest.raises(InputError, match="model must be of grid"):
+        solve(Grid(2, 4, 32, 1, coefficient=8), np.zeros((8, 8)), "nn", model=model)
+
+
+def test_fields_of_any_layout(trained, rng):
+    """Views that run backwards, transposed, read-only, of single precision or integers are taken as they are."""
+    model = NNLOD.load(trained)
+    Z = rng.standard_normal((8, 8))
+    frozen = Z.copy()
+    frozen.flags.writeable = False
+    for view in (Z[::-1, ::-1], Z.T, frozen, np.repeat(Z, 2, axis=1)[:, ::2]):
+        expected = model.local_matrices(np.ascontiguousarray(view).copy())
+        assert np.array_equal(model.local_matrices(view), expected)
+        assert np.array_equal(model.error_estimates(view), model.error_estimates(view.copy()))
+    single = Z.astype(np.float32)
+    assert np.array_equal(model.local_matrices(single), model.local_matrices(single.astype(np.float64)))
+    assert np.array_equal(model.local_matrices(np.eye(8, dtype=int)), model.local_matrices(np.eye(8)))
+    assert np.array_equal(
+        model.predict(torch.from_numpy(Z)[None].mT), model.predict(torch.from_numpy(Z.T.copy())[None])
+    )
+
+
+def test_memory_of_many_fields_is_bounded(trained, monkeypatch):
+    """The network sees some at a time; none at all is no error."""
+    model, seen = NNLOD.load(trained), []
+    Z = torch.from_numpy(np.random.default_rng(3).standard_normal((11, 8, 8)))
+    whole = model.predict(Z)
+    monkeypatch.setattr("nnlod_fenics.surrogate.model._ELEMENTS", 4 * GRID.num_elements)
+    model.network.register_forward_hook(lambda network, given, output: seen.append(len(given[0])))
+    torch.testing.assert_close(model.predict(Z), whole, rtol=0, atol=1e-6 * float(whole.abs().max()))
+    assert seen == [64, 64, 48]
+    assert model.predict(Z[:0]).shape == (0, *whole.shape[1:])

@@ -9,19 +9,22 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import train_job
 
-from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
+from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
 from nnlod_fenics.dataset.online import OnlineDataset
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.surrogate import PAPER, Blocks, TrainingData, TrainingSettings, evaluate_loss, matrix_errors, train
 from nnlod_fenics.surrogate.augment import turned
 from nnlod_fenics.surrogate.equivariant import group_order
+from nnlod_fenics.surrogate.processes import adopt_launcher, sharing_cores
 from nnlod_fenics.surrogate.storage import load_tensors
 
 OPTIONS = {"channels": 4, "means": 4}
@@ -58,6 +61,10 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
             expected = [grid.cut_patches(v)[element] for v in (Z[realization], np.ones_like(Z[0]))]
             assert np.array_equal(batch.Z[window], expected[0]) and np.array_equal(batch.inside[window], expected[1])
     assert sorted(seen) == list(range(3 * grid.num_elements))
+
+
+def test_no_blocks_make_no_batch(data):
+    assert not list(Blocks(data.grid, *data.test).batches(64, np.arange(0)))
 
 
 def test_turned_samples_are_samples_of_turned_fields(rng):
@@ -118,26 +125,90 @@ ALL = {
     "warmup": 0.5,
     "clip": 1.0,
     "ema": 0.9,
+    "beta2": 0.95,
     "augment": True,
     "block": 4,
     "learning_rate": 3e-3,
 }
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path):
-    """Up to the order of sums in float32. Started as torchrun does, which Debian's PyTorch (no libuv) cannot run."""
-    train_job.job(str(tmp_path / "one"), ALL, resume=False)
+def start_two(folder: Path, **options: Any) -> list[subprocess.Popen[Any]]:
+    """Two processes of one training. Started as torchrun does, which Debian's PyTorch (no libuv) cannot run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, SCRIPT, str(tmp_path / "two"), json.dumps(ALL)]
+    command = [sys.executable, SCRIPT, str(folder), json.dumps(ALL)]
     common = ENVIRONMENT | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     ranks = [common | {"MASTER_PORT": str(port), "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-    started = [subprocess.Popen(command, env=environment) for environment in ranks]
+    return [subprocess.Popen(command, env=environment, **options) for environment in ranks]
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path):
+    """Up to the order of sums in float32."""
+    train_job.job(str(tmp_path / "one"), ALL, resume=False)
+    started = start_two(tmp_path / "two")
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 3
     np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+def test_what_fails_on_one_process_ends_all(tmp_path):
+    """The first process finds the output occupied; the second neither goes on nor waits, and says which failed."""
+    (tmp_path / "notes.txt").touch()
+    ranks = start_two(tmp_path, stderr=subprocess.PIPE, text=True)
+    ends = [process.communicate(timeout=120)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [1, 1]
+    assert "already holds files" in ends[0] and "process 0 of this training failed: output" in ends[1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+        ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+    ],
+)
+def test_variables_of_launchers(monkeypatch, names):
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    kept = {"PATH": "/bin", "SLURM_NTASKS": "4"}  # of a batch script, which is one process
+    given = dict(zip(names, "351", strict=True))
+    for variables, expected in (
+        (kept | address | given, {"RANK": "3", "WORLD_SIZE": "5", "LOCAL_RANK": "1", "USE_LIBUV": "0"}),
+        (kept | address | given | {"WORLD_SIZE": "2", "RANK": "0"}, {}),  # torchrun's own come first
+        (kept | address | given | {names[1]: "1"}, {}),
+        (kept, {}),
+    ):
+        environment = dict(variables)
+        monkeypatch.setattr(os, "environ", environment)
+        adopt_launcher()
+        assert environment == variables | expected
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({}, 8),
+        ({"LOCAL_WORLD_SIZE": "2"}, 4),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "3"}, 2),
+        ({"MPI_LOCALNRANKS": "100"}, 1),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),3"}, 2),
+        ({"SLURM_NTASKS_PER_NODE": "4"}, 8),  # a batch script: one process
+        ({"OMP_NUM_THREADS": "3", "LOCAL_WORLD_SIZE": "2"}, None),  # the user's own choice
+    ],
+)
+def test_processes_of_a_node_share_its_cores(monkeypatch, variables, threads):
+    chosen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", variables)
+        patch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+        patch.setattr(torch, "get_num_threads", lambda: 8)
+        patch.setattr(torch, "set_num_threads", chosen.append)
+        with sharing_cores():
+            during = list(chosen)
+    assert during == ([] if threads is None else [threads]) and chosen[-1] == 8
 
 
 def test_killed_and_resumed_is_the_same_loss_curve(tmp_path):
@@ -167,11 +238,22 @@ def _epochs(state: Path) -> int:
 def test_resuming_another_training_is_refused(data, tmp_path):
     settings = TrainingSettings(epochs=1, batch_size=64)
     train(data, tmp_path, "structured", OPTIONS, settings)
-    with pytest.raises(InputError, match="another learning_rate"):
-        other = TrainingSettings(epochs=1, batch_size=64, learning_rate=0.1)
-        train(data, tmp_path, "structured", OPTIONS, other, resume=True)
+    for name, value in (("learning_rate", 0.1), ("beta2", 0.9), ("ema", 0.5), ("epochs", 2)):
+        with pytest.raises(InputError, match=f"another {name} "):
+            train(data, tmp_path, "structured", OPTIONS, replace(settings, **{name: value}), resume=True)
     with pytest.raises(InputError, match="another network"):
         train(data, tmp_path, "structured", {"channels": 2, "means": 2}, settings, resume=True)
+    Z, S = data.train
+    for change in (
+        {"train": (Z[1:], S[1:])},
+        {"validation": data.test},
+        {"identity": data.identity | {"seed": 1}},
+    ):
+        with pytest.raises(InputError, match="another training_set"):
+            train(replace(data, **change), tmp_path, "structured", OPTIONS, settings, resume=True)
+    (tmp_path / "training.json").unlink()
+    with pytest.raises(InputError, match="holds a model but no training"):
+        train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 
 def test_the_average_of_the_weights_is_kept(data, tmp_path):
@@ -223,13 +305,66 @@ def test_fresh_data_every_epoch(data, tmp_path):
     assert seen == [0, 1, 2] and len(losses(tmp_path)) == 3
 
 
-def test_not_finite_data(data, tmp_path):
-    Z, S = (values.copy() for values in data.train)
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_data_that_nothing_can_be_learned_from(data, tmp_path, part):
+    Z, S = (values.copy() for values in getattr(data, part))
     S[0, 0, 0, 0] = np.nan
-    broken = TrainingData(data.grid, (Z, S), data.validation, data.test, {})
-    with pytest.raises(InputError, match="training data must be finite"):
-        train(broken, tmp_path / "m", "structured", OPTIONS, TrainingSettings(epochs=1))
+    name = "training" if part == "train" else part
+    for given in ((Z, S), (Z[:0], S[:0])):
+        broken = replace(data, **{part: given})
+        with pytest.raises(InputError, match=f"{name} data must be finite and not empty"):
+            train(broken, tmp_path / "m", "structured", OPTIONS, TrainingSettings(epochs=1))
     assert not (tmp_path / "m").exists()
+
+
+def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path):
+    settings = TrainingSettings(
+        epochs=4, batch_size=32, learning_rate=1e-3, schedule="steps", drops=((2, 1e30),), warmup=0.0, clip=0.0
+    )
+    with pytest.raises(NumericalError, match=r"loss is (nan|inf) in epoch 3; the best weights, of epoch [12], are"):
+        train(data, tmp_path, "paper", {"widths": [20]}, settings)
+    model = NNLOD.load(tmp_path)
+    history = losses(tmp_path)
+    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.grid, *data.validation)) == pytest.approx(
+        min(validation for _, validation in history), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("level", [200.0, -200.0])
+def test_the_level_of_the_fields_does_not_matter(data, tmp_path, level):
+    """Local matrices of size e^±200 are far from what float32 holds."""
+    shifted = replace(
+        data,
+        **{
+            part: (Z + level, S * np.exp(level))
+            for part in ("train", "validation", "test")
+            for Z, S in [getattr(data, part)]
+        },
+    )
+    settings = TrainingSettings(epochs=2, batch_size=32)
+    for name, given in (("plain", data), ("shifted", shifted)):
+        train(given, tmp_path / name, "structured", OPTIONS, settings)
+    np.testing.assert_allclose(losses(tmp_path / "shifted"), losses(tmp_path / "plain"), rtol=1e-3)
+    plain, model = (NNLOD.load(tmp_path / name) for name in ("plain", "shifted"))
+    assert model.test_loss == pytest.approx(plain.test_loss, rel=1e-3)
+    errors = matrix_errors(model.predict(torch.from_numpy(shifted.test[0])).numpy(), shifted.test[1])
+    assert np.mean(errors**2) == pytest.approx(model.test_loss, rel=1e-3)
+    with pytest.raises(InputError, match=r"local matrices must have sizes of 1e-15 to 1e\+15 here"):
+        train(shifted, tmp_path / "paper", "paper", {"widths": [20]}, settings)
+
+
+@pytest.mark.parametrize("network,options", [("structured", {"channels": 2, "means": 2}), ("paper", {"widths": [20]})])
+@pytest.mark.parametrize("dim,dtype", [(1, np.float32), (2, np.float64), (3, np.float32)])
+def test_every_dimension_and_few_data(tmp_path, dim, network, options, dtype):
+    """One realization, smaller than the batch; and batches of which the last is not full."""
+    grid = Grid(dim, 2, 4, 1, coefficient=4)
+    Z = np.random.default_rng(dim).standard_normal((1, *grid.coefficient_shape))
+    arrays = (Z.astype(dtype), local_matrices(grid, np.exp(Z)).astype(dtype))
+    data = TrainingData(grid, arrays, arrays, arrays, {"field": {}})
+    for batch_size in (1000, 3) if dim == 2 else (3,):
+        settings = TrainingSettings(epochs=1, batch_size=batch_size, block=1)
+        train(data, tmp_path / str(batch_size), network, options, settings)
+        assert np.isfinite(losses(tmp_path / str(batch_size))).all()
 
 
 # -- models ----------------------------------------------------------------------------------------------

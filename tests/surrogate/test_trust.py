@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
-from nnlod_fenics.surrogate import build_network
+from nnlod_fenics.surrogate import TrainingData, build_network, matrix_errors, refit_error_estimates
 from nnlod_fenics.surrogate.equivariant import group_order, turned_lattice
 from nnlod_fenics.surrogate.patch_features import count_features, patch_features
-from nnlod_fenics.surrogate.trust import fit_error_estimator, load_estimator, save_estimator
+from nnlod_fenics.surrogate.storage import load_tensors, save_tensors
+from nnlod_fenics.surrogate.trust import ErrorEstimator, fit_error_estimator, load_estimator, save_estimator
 
 GRID = Grid(2, 8, 32, 1, coefficient=16)
 
@@ -34,20 +35,88 @@ def estimator():
 
 @pytest.fixture
 def model(estimator):
-    description = {"training_set": {"range_of_Z": [-4, 4], "field": {}}, "losses": {}}
-    return NNLOD(GRID, build_network("structured", GRID, seed=0, channels=4, means=4), description, estimator)
+    options = {"channels": 4, "means": 4}
+    description = {
+        "grid": GRID.as_dict(),
+        "network": {"name": "structured", "options": options},
+        "training_set": {"range_of_Z": [-4, 4], "field": {}},
+        "losses": {},
+    }
+    return NNLOD(GRID, build_network("structured", GRID, seed=0, **options), description, estimator)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_features_do_not_depend_on_level_and_orientation(dim):
-    grid = Grid(dim, 4, 16, 1, coefficient=8)
+@pytest.mark.parametrize("ell", [0, 1, 2])
+@pytest.mark.parametrize("dim,cells", [(1, 8), (2, 12), (2, 4), (3, 8)])  # 2, 3 and 1 cells of an element along an axis
+def test_features_do_not_depend_on_level_and_orientation(dim, cells, ell):
+    grid = Grid(dim, 4, 2 * cells, ell, coefficient=cells)
     Z = torch.from_numpy(np.random.default_rng(dim).standard_normal((1, *grid.coefficient_shape)))
     features = patch_features(grid, Z)
     assert features.shape == (grid.num_elements, count_features()) and bool(torch.isfinite(features).all())
     torch.testing.assert_close(patch_features(grid, Z + 3.0), features)
     for g in range(group_order(dim)):
-        turned = Z.flatten(1)[:, turned_lattice(dim, 8)[g]].reshape(Z.shape)
+        turned = Z.flatten(1)[:, turned_lattice(dim, cells)[g]].reshape(Z.shape)
         torch.testing.assert_close(patch_features(grid, turned), features[turned_lattice(dim, 4)[g]])
+
+
+def test_anisotropy_is_what_the_axes_differ_by():
+    """Features of the only element, along the axes one by one, and of levels that rise along x by a step an element."""
+    grid = Grid(2, 1, 2, 0, coefficient=2)
+    Z = np.array([[0.3, -1.0], [0.5, 2.0]])
+    A = np.exp(Z - Z.mean())
+    jumps = [np.sqrt(np.mean(np.diff(Z, axis=axis) ** 2)) for axis in (0, 1)]
+    layered = [np.log(1 / np.mean(1 / A.mean(axis=1 - axis))) for axis in (0, 1)]
+    parallel = [np.log(np.mean(1 / np.mean(1 / A, axis=axis))) for axis in (0, 1)]
+    expected = [abs(np.subtract(*values)) for values in (jumps, layered, parallel)]
+    features = patch_features(grid, torch.from_numpy(Z[None]))[0].numpy()
+    np.testing.assert_allclose(features[21:30], 3 * expected, rtol=1e-12)
+    diagonals = abs(abs(Z[1, 1] - Z[0, 0]) - abs(Z[1, 0] - Z[0, 1]))
+    np.testing.assert_allclose(features[30:33], 3 * [diagonals], rtol=1e-12)
+    rising = torch.from_numpy(np.broadcast_to(np.repeat(np.arange(4.0), 2), (1, 8, 8)).copy())
+    spread = patch_features(Grid(2, 4, 8, 1, coefficient=8), rising)[:, -1]
+    torch.testing.assert_close(spread, torch.ones_like(spread))
+
+
+def autoregressive(grid: Grid, decay: list[float], count: int, seed: int) -> torch.Tensor:
+    """Gaussian fields of variance 1 whose correlation from cell to cell along an axis is its entry of ``decay``."""
+    Z = np.random.default_rng(seed).standard_normal((count, *grid.coefficient_shape))
+    for axis, a in enumerate(decay, start=1):
+        lines = np.moveaxis(Z, axis, 0)  # a view
+        for k in range(1, len(lines)):
+            lines[k] = a * lines[k - 1] + np.sqrt(1 - a**2) * lines[k]
+    return torch.from_numpy(Z)
+
+
+@pytest.mark.parametrize(
+    "grid", [Grid(2, 8, 64, 2, coefficient=32), Grid(3, 4, 16, 1, coefficient=16)], ids=["2d", "3d"]
+)
+def test_anisotropic_fields_are_told(grid):
+    """With the variance of isotropic training fields and their mean jump, 2 (1 − mean of the decays)."""
+    estimator = ErrorEstimator(grid)
+    estimator.set_range(patch_features(grid, autoregressive(grid, [0.6] * grid.dim, 150, 0).float()))
+    rough = 0.6 - 0.3 * (grid.dim - 1)
+    unlike = autoregressive(grid, [0.9] * (grid.dim - 1) + [rough], 10, 1)
+    like = autoregressive(grid, [0.6] * grid.dim, 10, 2)
+    jumps = [float(sum(v.diff(dim=k + 1).square().mean() for k in range(grid.dim))) for v in (like, unlike)]
+    assert jumps[1] == pytest.approx(jumps[0], rel=0.1)
+    with torch.inference_mode():
+        told = [float(torch.isinf(estimator(v)).float().mean()) for v in (like, unlike)]
+    assert told[0] < 0.1 and told[1] > 0.9, told
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_layers_across_a_diagonal_are_told(dim):
+    """Along the axes they are all the same."""
+    grid = Grid(dim, 4, 16, 1, coefficient=16)
+    estimator = ErrorEstimator(grid)
+    estimator.set_range(patch_features(grid, autoregressive(grid, [0.6] * dim, 150, 0).float()))
+    profile = autoregressive(Grid(1, 1, 31, 0), [0.6], 5, 1)
+    position = torch.arange(16)
+    layers = profile[:, 15 + position[:, None] - position]
+    fields = (
+        layers if dim == 2 else layers[..., None].expand(-1, -1, -1, 16) + 0.5 * autoregressive(grid, [0.6] * 3, 5, 2)
+    )
+    with torch.inference_mode():
+        assert float(torch.isinf(estimator(fields)).float().mean()) > 0.9
 
 
 def test_estimates_are_quantiles(estimator):
@@ -105,6 +174,45 @@ def test_files(model, estimator, tmp_path):
     (tmp_path / "errors.safetensors").write_bytes(b"x")
     with pytest.raises(InputError, match=r"errors\.safetensors' is damaged"):
         load_estimator(tmp_path, GRID)
+
+
+def test_an_estimator_of_another_version_counts_as_none(model, tmp_path):
+    """The model stays usable; who asks for estimates is told how to get them."""
+    Z = fields(1, 4)[0].numpy()
+    model.save(tmp_path)
+    path = tmp_path / "errors.safetensors"
+    tensors = load_tensors(path)
+    for old in (tensors | {"version": torch.tensor(1)}, {key: v for key, v in tensors.items() if key != "version"}):
+        save_tensors(path, old)
+        loaded = NNLOD.load(tmp_path)
+        np.testing.assert_array_equal(loaded.local_matrices(Z), model.local_matrices(Z))
+        with pytest.raises(InputError, match=r"no error estimates of this version.*refit_error_estimates make them"):
+            loaded.local_matrices(Z, trust=0.02)
+    save_tensors(path, {key: v for key, v in tensors.items() if key != "mean"})
+    with pytest.raises(InputError, match=r"errors\.safetensors' is damaged"):
+        NNLOD.load(tmp_path)
+    model.estimator = None
+    model.save(tmp_path)
+    assert not path.exists()  # those of other weights
+
+
+def test_refit(model):
+    """As training does it: the range from the training fields, the errors of the model from the validation set."""
+    Z = fields(12, 11).numpy()
+    S = local_matrices(GRID, np.exp(Z))
+    data = TrainingData(GRID, (Z[:6], S[:6]), (Z[6:], S[6:]), (Z[:1], S[:1]), {"field": {}})
+    refit_error_estimates(model, data, seed=3)
+    predicted = model.predict(torch.from_numpy(Z[6:])).numpy()
+    expected = fit_error_estimator(
+        GRID, torch.from_numpy(Z[:6]), torch.from_numpy(Z[6:]), matrix_errors(predicted, S[6:]), 3
+    )
+    with torch.inference_mode():
+        np.testing.assert_array_equal(model.error_estimates(Z[7]), expected(torch.from_numpy(Z[7:8]))[0].numpy())
+    with pytest.raises(InputError, match="data must be of the model's grid"):
+        other = Grid(2, 4, 32, 1, coefficient=16)
+        refit_error_estimates(model, TrainingData(other, (Z, S), (Z, S), (Z, S), {}))
+    with pytest.raises(InputError, match="data must be of the model's field"):
+        refit_error_estimates(model, TrainingData(GRID, (Z, S), (Z, S), (Z, S), {"field": {"kind": "uniform"}}))
 
 
 def test_bad_arguments(model):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.estimators import LEAST, Moments
 
 __all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
 
@@ -48,7 +48,7 @@ class Plan:
 
     def low_samples(self, pairs: int) -> int:
         """Samples m = N − n of the low-fidelity model alone that belong to n pairs."""
-        return max(round((self.ratio - 1) * pairs), 2) if self.multifidelity else 0
+        return max(round((self.ratio - 1) * pairs), LEAST) if self.multifidelity else 0
 
     def cost(self, pairs: int) -> float:
         """Cost of n pairs and the low-fidelity samples that belong to them, in high-fidelity samples.

@@ -27,9 +27,7 @@ def write_report(folder: Path, estimate: Estimate) -> None:
         folder: Folder of the run.
         estimate: Its result.
     """
-    fields = {"mean": estimate.mean, "variance": estimate.variance, "standard_error": estimate.standard_error}
-    if estimate.network_bias is not None and estimate.network_bias_error is not None:
-        fields |= {"network_bias": estimate.network_bias, "network_bias_error": estimate.network_bias_error}
+    fields = estimate.fields
     with replacing(folder / "fields.npz") as temporary:
         np.savez(temporary, **fields)  # type: ignore[arg-type]
     write_arrays(folder / "fields.vtkhdf", estimate.mean.ndim, point_data=fields)
@@ -94,9 +92,12 @@ def table(estimate: Estimate) -> list[tuple[str, str]]:
         ("stopped by", estimate.stopped),
         ("samples", ", ".join(f"{kind} {count}" for kind, count in estimate.samples.items())),
         ("mean field, standard error in L²(D)", f"{estimate.field_error:.3e}"),
+        ("variance field, standard error in L²(D)", f"{estimate.variance_field_error:.3e}"),
     ]
     for name, value in estimate.functionals.items():
-        rows.append((f"{name}, {estimate.settings.level:.0%}", f"{value.mean:.6g} ± {value.half_width:.2g}"))
+        level = f"{estimate.settings.level:.4g}"
+        rows.append((f"{name}, mean", f"{value.mean:.6g} ± {value.half_width:.2g} (level {level})"))
+        rows.append((f"{name}, variance", f"{value.variance:.4g} ± {value.variance_half_width:.2g} (level {level})"))
     if estimate.plan is not None:
         plan = estimate.plan
         rows.append(("predicted gain over plain Monte Carlo", f"{plan.gain:.1f}"))

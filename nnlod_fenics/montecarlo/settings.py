@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.montecarlo.estimators import LEAST
 
 __all__ = ["METHODS", "MonteCarloSettings"]
 
@@ -51,7 +52,7 @@ class MonteCarloSettings:
         for name, choices in (("method", METHODS), ("reference", ("lod", "fem"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
-        for name, least in (("samples", 2), ("seed", 0), ("pilot", 4)):
+        for name, least in (("samples", LEAST), ("seed", 0), ("pilot", 4)):
             value = getattr(self, name)
             whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not whole and not (name == "samples" and value is None):

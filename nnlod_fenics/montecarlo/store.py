@@ -116,7 +116,7 @@ class Store:
                 temporary,
                 count=moments.count,
                 mean=moments.mean,
-                second=moments.second,
+                central=moments.central,
                 seconds=result.seconds,
             )
 
@@ -127,7 +127,7 @@ class Store:
             return None
         try:
             with np.load(path, allow_pickle=False) as file:
-                moments = Moments(int(file["count"]), file["mean"], file["second"])
+                moments = Moments(int(file["count"]), file["mean"], file["central"])
                 result = BlockResult(moments, file["seconds"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             tell(f"{path.name} is damaged and will be computed again.")

@@ -22,7 +22,7 @@ from nnlod_fenics.montecarlo.allocation import make_plan
 from nnlod_fenics.montecarlo.estimators import Moments, _exponents
 from nnlod_fenics.montecarlo.store import Store
 
-REPETITIONS = 200
+REPETITIONS = 100
 MIDDLE = (GRID.coarse // 2,)
 
 
@@ -46,13 +46,13 @@ def repeated():
 
 
 def test_coverage(repeated):
-    # Binomial with 200 and 0.95 has standard deviation 3.1: below 178, four of them, with probability 3e-4.
+    # Binomial with 100 and 0.95 has standard deviation 2.2: below 86 with probability 2e-4.
     rows, _ = repeated
-    assert np.sum(np.abs(rows[:, 0] - mean_solution()[MIDDLE]) <= rows[:, 2]) >= 178
+    assert np.sum(np.abs(rows[:, 0] - mean_solution()[MIDDLE]) <= rows[:, 2]) >= 86
 
 
 def test_unbiased_with_a_wrong_network(repeated):
-    # The mean of 200 unbiased estimates is off by four of its standard errors with probability 6e-5.
+    # The mean of 100 unbiased estimates is off by four of its standard errors with probability 6e-5.
     rows, _ = repeated
     exact = mean_solution()[MIDDLE]
     assert abs(rows[:, 0].mean() - exact) < 4 * rows[:, 0].std() / np.sqrt(REPETITIONS)
@@ -61,14 +61,14 @@ def test_unbiased_with_a_wrong_network(repeated):
 
 
 def test_errors_are_as_predicted(repeated):
-    # A sample variance of 200 values has a relative standard deviation of 0.1: bounds of four, probability 6e-5.
+    # A sample variance of 100 values has a relative standard deviation of 0.14: bounds of four, probability 6e-5.
     rows, gains = repeated
-    assert rows[:, 0].var() / (rows[:, 1] ** 2).mean() == pytest.approx(1, abs=0.4)
+    assert rows[:, 0].var() / (rows[:, 1] ** 2).mean() == pytest.approx(1, abs=0.57)
     # and smaller than that of plain Monte Carlo at the same cost, by about what the pilot runs promise
     variance = (np.exp(0.3**2) - 1) * mean_solution()[MIDDLE] ** 2
     budget = SETTINGS.samples - SETTINGS.pilot * (1 + 1 / SETTINGS.cost_ratio)
     assert np.median(gains) > 3
-    assert variance / budget / rows[:, 0].var() == pytest.approx(np.median(gains), rel=0.5)
+    assert variance / budget / rows[:, 0].var() == pytest.approx(np.median(gains), rel=0.6)
 
 
 def test_plain_methods():
@@ -93,7 +93,7 @@ def moments_of(second, count):
 
 def test_allocation_of_two_models():
     rho, ratio, n = 0.9, 50.0, 100_000
-    plan = make_plan(moments_of(n * np.array([[1.0, rho * 2], [rho * 2, 4.0]]), n + 1), 1, ratio, 1.0)
+    plan = make_plan(moments_of(n * np.array([[1.0, rho * 2], [rho * 2, 4.0]]), n + 1), slice(1), ratio, 1.0)
     assert plan.ratio == pytest.approx(np.sqrt(rho**2 * ratio / (1 - rho**2)), rel=1e-4)
     assert plan.beta[0] == pytest.approx(rho / 2 * (1 - 1 / plan.ratio), rel=1e-4)
     # Peherstorfer, Willcox & Gunzburger (2016): the variance at equal cost falls by (√(1−ρ²) + √(ρ² c_G/c_Q))²
@@ -102,7 +102,7 @@ def test_allocation_of_two_models():
 
 
 def test_a_network_that_does_not_pay_is_not_used():
-    assert not make_plan(moments_of(1000 * np.eye(2), 1001), 1, 10.0, 1.0).multifidelity
+    assert not make_plan(moments_of(1000 * np.eye(2), 1001), slice(1), 10.0, 1.0).multifidelity
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ def test_unreadable_functionals(text):
         ({"samples": 1}, "samples must be an integer of at least 3"),
         ({"samples": None}, "one of samples, tolerance and seconds"),
         ({"tolerance": -1.0}, "tolerance must be a positive number"),
-        ({"level": 1.0}, "level must lie between 0 and 1"),
-        ({"target": "middle"}, "needs a tolerance"),
+        ({"level": 1.0}, "level must be a number between 0 and 1"),
+        ({"target": "middle", "method": "lod"}, "needs a tolerance"),
         ({"samples": 20}, "samples must be at least 32 with a pilot run of 8"),
         ({"tolerance": 1.0, "target": "end"}, "target must be the name of a functional"),
     ],
@@ -227,7 +227,7 @@ def test_bad_settings(changes, message):
 
 
 def test_bad_models():
-    with pytest.raises(InputError, match="needs a model"):
+    with pytest.raises(InputError, match="model must be given"):
         monte_carlo(GRID, LevelLaw(), SETTINGS)
     with pytest.raises(InputError, match="model is of grid"):
         monte_carlo(Grid(1, 4, 16, 1), LevelLaw(), SETTINGS, wrong_model())

@@ -26,7 +26,7 @@ from nnlod_fenics.source import Source
 from nnlod_fenics.surrogate import NNLOD
 from nnlod_fenics.surrogate.shipped import find_shipped
 
-__all__ = ["monte_carlo", "run_from_config"]
+__all__ = ["find_problem", "monte_carlo", "run_from_config"]
 
 _FUNCTIONALS = tuple(kind.__name__ for kind in get_args(Functional))
 
@@ -119,22 +119,34 @@ def run_from_config(
 ) -> Estimate:
     """:func:`monte_carlo` for the grid and field of a configuration.
 
-    Where the configuration says nothing else than the defaults, those of the model count if one is given. A field of
-    its own is kept: the estimate by ``"multifidelity"`` holds for fields that the network was not trained for, too.
     Without a model, a method that needs one takes that of the package for this grid and field.
     """
     if model is None and "nn" in settings.models:
         stated = config.resolved()
         model = find_shipped(stated["grid"], stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
-    grid = config.make_grid()
-    if surrogate is not None and grid == Config().make_grid():
-        grid = surrogate.grid
-    given = config.field
-    if surrogate is not None and given == Config().field:
-        given = surrogate.description["training_set"]["field"]
-    law = make_field(given, grid.dim, grid.coefficient)
+    grid, law = find_problem(config, surrogate)
     return monte_carlo(grid, law, settings, surrogate, f, functionals, output, None, resume, overwrite)
+
+
+def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
+    """The grid and the law of the fields that a configuration and a model mean together.
+
+    Where the configuration says nothing else than the defaults, those of the model count. A field of its own is kept:
+    the estimate by ``"multifidelity"`` holds for fields that the network was not trained for, too.
+
+    Args:
+        config: The configuration.
+        model: The surrogate, if there is one.
+
+    Returns:
+        Both.
+    """
+    grid, field, defaults = config.make_grid(), config.field, Config()
+    if model is not None:
+        grid = model.grid if grid == defaults.make_grid() else grid
+        field = model.description["training_set"]["field"] if field == defaults.field else field
+    return grid, make_field(field, grid.dim, grid.coefficient)
 
 
 def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functionals: dict[str, Functional]) -> None:
@@ -154,7 +166,7 @@ def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functi
         )
     if settings.target is not None and settings.target not in list(functionals):
         raise InputError(
-            f"target must be the name of a functional, one of {list(functionals)}, got {settings.target!r}."
+            f"target must be the name of one of the functionals {list(functionals)}, got {settings.target!r}."
         )
 
 

@@ -218,7 +218,7 @@ def test_unreadable_functionals(text):
         ({"level": 1.0}, "level must be a number between 0 and 1"),
         ({"target": "middle", "method": "lod"}, "needs a tolerance"),
         ({"samples": 20}, "samples must be at least 32 with a pilot run of 8"),
-        ({"tolerance": 1.0, "target": "end"}, "target must be the name of a functional"),
+        ({"tolerance": 1.0, "target": "end"}, "target must be the name of one of the functionals"),
     ],
 )
 def test_bad_settings(changes, message):

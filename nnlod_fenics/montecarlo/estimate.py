@@ -108,7 +108,7 @@ class Estimate:
         variance_field_error: The same of ``variance``.
         width: What ``tolerance`` is compared with: half-width of the target's interval, or ``field_error``.
         samples: Samples of each stream: ``samples`` (of the method, or pairs), ``low``, ``pilot``.
-        seconds: Computing time of each stream and method, summed over all ranks.
+        seconds: Computing time of each stream (the pilot run, too) and method, set-up apart, summed over all ranks.
         plan: Allocation, for ``"multifidelity"``.
         settings: The settings.
         stopped: What ended the run: ``"samples"``, ``"tolerance"`` or ``"time"``.

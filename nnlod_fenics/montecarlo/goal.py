@@ -24,9 +24,13 @@ class Goal:
     to four times of what there is.
 
     A width that is looked at again and again is below the tolerance first where it happens to be estimated too small.
-    So the tolerance must hold at two consecutive looks, the second one with a quarter more samples. Measured over
-    4,000 runs each that stop by the half-width of a 95 % interval, the interval of the mean contained it in
-    COVERAGE.
+    So the tolerance must hold at two consecutive looks, the second one with a quarter more samples. Measured with
+    ``run`` of tests/montecarlo/test_goal.py, on runs that stop by the half-width of a 95 % interval after two to four
+    looks (at some tens to hundreds of samples): for a quantity exp(0.3 ξ), ξ standard normal, the interval held the
+    expectation in 94.5 to 95.2 % of 4,000 plain runs and 94.6 to 95.3 % of 4,000 ``"multifidelity"`` runs, by
+    tolerance. Heavy tails cost more: exp(ξ) in 87 % (tolerance 0.5) and 89 % (0.3) of the plain runs, where fixed
+    numbers of 72 and 200 samples have 91 and 93 % and a single look 87 and 84 %, and in 94 % of 1,000
+    ``"multifidelity"`` runs.
 
     Args:
         settings: The settings.

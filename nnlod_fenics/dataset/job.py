@@ -23,7 +23,7 @@ __all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first",
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-STOPPED = ""  # reason to halt: one of them
+STOPPED = "stopped"  # reason to halt: one of them; like any other, none that comes later takes its place
 
 T = TypeVar("T")
 

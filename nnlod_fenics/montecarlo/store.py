@@ -120,8 +120,8 @@ class Store:
         if difference is not None:
             key, there, given = difference
             raise InputError(
-                f"output {str(self.folder)!r} holds a run with another {key} ({there!r}, now {given!r}); it cannot be "
-                f"resumed."
+                f"output {str(self.folder)!r} holds another run and cannot be resumed: {key} is {there!r} there and "
+                f"{given!r} now."
             )
 
     def save_block(self, kind: str, number: int, result: BlockResult) -> None:

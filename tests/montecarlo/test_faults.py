@@ -57,13 +57,13 @@ TWO = {"middle": PointValue((0.5,)), "all": BoxAverage((0.0,), (1.0,))}
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"law": OtherLaw()}, r"field.variance \(None, now 2.0\)"),
+        ({"law": OtherLaw()}, "field.variance is None there and 2.0 now"),
         ({"model": other_weights()}, "model "),
         ({"f": 2.0}, "source"),
         ({"f": lambda x: x[0] * (1 - 1e-9)}, "source"),
         ({"functionals": dict(reversed(TWO.items()))}, "functionals"),
         ({"functionals": {**TWO, "all": BoxAverage((0.0,), (1 - 1e-9,))}}, "functionals"),
-        ({"settings": replace(SHORT, seed=6)}, r"seed \(5, now 6\)"),
+        ({"settings": replace(SHORT, seed=6)}, "seed is 5 there and 6 now"),
         ({"settings": replace(SHORT, cost_ratio=3.0)}, "cost_ratio"),
     ],
 )
@@ -72,7 +72,7 @@ def test_another_run_is_not_resumed(changes, key, tmp_path_factory):
     if not folder.exists():
         run(folder, functionals=TWO)
     before = (folder / "run.json").read_bytes()
-    with pytest.raises(InputError, match=f"holds a run with another {key}"):
+    with pytest.raises(InputError, match=f"holds another run and cannot be resumed: {key}"):
         run(folder, resume=True, **{"functionals": TWO} | changes)
     assert (folder / "run.json").read_bytes() == before
 

@@ -257,13 +257,35 @@ def reproduce(
 @app.command()
 def montecarlo(
     config: ConfigFile = None,
-    method: Annotated[str, typer.Option(help="fem, lod, nn or multifidelity.")] = "multifidelity",
+    method: Annotated[
+        str, typer.Option(help="fem, lod, nn (keeps the network's bias) or multifidelity (does not).")
+    ] = "multifidelity",
     reference: Annotated[str, typer.Option(help="What multifidelity estimates: lod or fem.")] = "lod",
-    model: Annotated[Path | None, typer.Option(help="Model folder or name; its grid and field count then.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Stop at this number of samples (or their cost).")] = None,
-    tolerance: Annotated[float | None, typer.Option(help="Stop at this error; see --target.")] = None,
-    target: Annotated[str | None, typer.Option(help="Functional of --tolerance; the mean field if omitted.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Stop after this time.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model folder or name, for nn and multifidelity; by default one that comes with the package. "
+            "Its grid and field count where the settings state none."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop at this number of samples; for multifidelity at their cost, in samples of --reference."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop at this half-width of the mean of --target, or standard error of the mean field in L2."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Name of a functional, for --tolerance and the sample numbers.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after this time; blocks of samples that are begun are finished.")
+    ] = None,
     functionals: Annotated[
         list[str] | None,
         typer.Option("--functional", help="point(0.5, 0.5), average(0:1, 0:1), outflow(x=1); NAME=... to name it."),
@@ -271,7 +293,9 @@ def montecarlo(
     source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Seed of the fields; dataset.seed if omitted.")] = None,
     pilot: Annotated[int, typer.Option(help="Samples of the pilot run of multifidelity.")] = 32,
-    cost_ratio: Annotated[float | None, typer.Option(help="Cost of reference over network; else measured.")] = None,
+    cost_ratio: Annotated[
+        float | None, typer.Option(help="Cost of a sample of --reference over one of the network; measured if omitted.")
+    ] = None,
     level: Annotated[float, typer.Option(help="Probability of the confidence intervals.")] = 0.95,
     output: Output = Path("montecarlo"),
     overrides: Overrides = None,
@@ -280,6 +304,8 @@ def montecarlo(
     overwrite: Overwrite = False,
 ) -> None:
     """Mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
+
+    Give at least one of --samples, --tolerance and --seconds; the first that is reached ends the run.
 
     Example: mpirun -n 4 nnlod montecarlo --model model --samples 500 --functional "point(0.5, 0.5)" -o montecarlo
     """

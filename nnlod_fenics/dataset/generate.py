@@ -16,7 +16,16 @@ import numpy as np
 
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import held, prepare
-from nnlod_fenics.dataset.job import EXIT_RESUMABLE, STOPPED, Interrupted, StopSignal, is_first, run_blocks, world
+from nnlod_fenics.dataset.job import (
+    EXIT_RESUMABLE,
+    STOPPED,
+    Interrupted,
+    StopSignal,
+    is_first,
+    on_first,
+    run_blocks,
+    world,
+)
 from nnlod_fenics.dataset.layout import PARAMETERS, Block, Header, software_versions, write_block
 from nnlod_fenics.dataset.schedule import Schedule
 from nnlod_fenics.errors import InputError, NumericalError
@@ -52,25 +61,17 @@ def generate(
         Any other error on one rank ends the whole job at once, with that rank's traceback.
     """
     comm = world() if comm is None else comm
-    first = is_first(comm)
     folder = Path(output)
     header = Header(
         config.make_grid(), config.resolved(), config.dataset.realizations, config.dataset.block, software_versions()
     )
     with ExitStack() as stack:
-        blocks: list[int] = []
-        problem = None
-        if first:
-            try:
-                stack.enter_context(held(folder, resume, overwrite))
-                blocks = prepare(folder, header, resume)
-            except InputError as error:
-                problem = str(error)
-        if comm is not None:
-            problem = comm.bcast(problem)
-        if problem is not None:
-            raise InputError(problem)
-        reason = _run(header, config, folder, comm, blocks)
+
+        def begin() -> list[int]:
+            stack.enter_context(held(folder, resume, overwrite))
+            return prepare(folder, header, resume)
+
+        reason = _run(header, config, folder, comm, on_first(comm, begin))
     if reason == STOPPED:
         raise Interrupted(f"stopped before the end; run again with --resume to finish {str(folder)!r}.")
     if reason is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
 import threading
@@ -10,19 +11,21 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from nnlod_fenics.dataset.schedule import Schedule
 from nnlod_fenics.progress import tell
 
-__all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first", "run_blocks", "world"]
+__all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first", "on_first", "run_blocks", "world"]
 
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-STOPPED = ""  # reason to halt: one of them
+STOPPED = "stopped"  # reason to halt: one of them; like any other, none that comes later takes its place
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -41,6 +44,45 @@ def world() -> Any:
 def is_first(comm: Any) -> bool:
     """Whether this is the rank that speaks for the job."""
     return comm is None or comm.rank == 0
+
+
+def on_first(comm: Any, function: Callable[[], T]) -> T:
+    """Let rank 0 do something that only it can do; collective.
+
+    Args:
+        comm: MPI communicator, or None.
+        function: Called on rank 0 only.
+
+    Returns:
+        What it returned, on every rank.
+
+    Raises:
+        Exception: What it raised, on every rank, so that none waits for one that is gone.
+    """
+    value: Any = None
+    error: Exception | None = None
+    if is_first(comm):
+        try:
+            value = function()
+        except Exception as raised:
+            error = raised
+    if comm is not None and comm.size > 1:
+        sent = comm.bcast((value, error if error is None else _portable(error)))
+        if not is_first(comm):
+            value, error = sent
+    if error is not None:
+        raise error
+    result: T = value
+    return result
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that can be sent to other ranks, as most can; else one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 class StopSignal:

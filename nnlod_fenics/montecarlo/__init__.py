@@ -1,8 +1,9 @@
 """Monte Carlo: expectations of solutions over random coefficients, with errors that can be trusted.
 
-Modules: ``functionals``, ``estimators`` (moments, plain and control variate estimators), ``allocation`` (sample
-numbers from a pilot run), ``sampling`` (a block of samples), ``run`` (rounds of blocks under MPI, with resume),
-``store`` (files of a run), ``estimate`` (the result), ``report`` (its files).
+Modules: ``settings``, ``functionals``, ``estimators`` (moments, plain and control variate estimators),
+``allocation`` (sample numbers from a pilot run), ``goal`` (when there are enough), ``sampling`` (a block of samples),
+``job`` (rounds of blocks under MPI), ``run`` (from arguments to result, with resume), ``store`` (files of a run),
+``estimate`` (the result), ``report`` (its files).
 """
 
 from nnlod_fenics.montecarlo.estimate import Estimate, FunctionalEstimate

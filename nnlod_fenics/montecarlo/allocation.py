@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.estimators import LEAST, Moments
 
 __all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
 
@@ -29,8 +29,9 @@ class Plan:
         gamma: Coefficients of the variance, shape ``(q,)``.
         cost_high: Cost of a sample of the high-fidelity model, in seconds or units of the other.
         cost_low: Cost of a sample of the low-fidelity model, drawing the field included.
-        explained: Σ ρ² σ² / Σ σ² over the nodes of the mean field.
+        explained: Σ ρ² σ² / Σ σ² over the quantities that are aimed at.
         gain: Predicted variance of plain Monte Carlo over that of this plan, at equal cost.
+        budget: What may be spent, in samples of the high-fidelity model.
     """
 
     ratio: float
@@ -40,6 +41,7 @@ class Plan:
     cost_low: float
     explained: float
     gain: float
+    budget: float = math.inf
 
     @property
     def multifidelity(self) -> bool:
@@ -48,39 +50,40 @@ class Plan:
 
     def low_samples(self, pairs: int) -> int:
         """Samples m = N − n of the low-fidelity model alone that belong to n pairs."""
-        return max(round((self.ratio - 1) * pairs), 2) if self.multifidelity else 0
+        return max(round((self.ratio - 1) * pairs), LEAST) if self.multifidelity else 0
 
     def cost(self, pairs: int) -> float:
         """Cost of n pairs and the low-fidelity samples that belong to them, in high-fidelity samples.
 
-        Plain samples cost 1: like the pilot, a sample of one model includes drawing its field.
+        Plain samples cost 1; drawing a field counts as part of the low-fidelity sample.
         """
         share = self.cost_low / self.cost_high
         return pairs * (1 + share) + self.low_samples(pairs) * share if self.multifidelity else float(pairs)
 
     def pairs_for(self, budget: float) -> int:
-        """The largest n whose cost is within a budget, in high-fidelity samples."""
-        pairs = int(budget / self.cost(1)) + 2
-        while pairs > 0 and self.cost(pairs) > budget:
-            pairs -= 1
-        return pairs
+        """The largest n whose cost is within a finite budget, in high-fidelity samples; 0 if there is none."""
+        fits, exceeds = 0, max(math.floor(budget), 0) + 1  # a pair costs at least 1, and each further one more
+        while exceeds - fits > 1:
+            middle = (fits + exceeds) // 2
+            fits, exceeds = (middle, exceeds) if self.cost(middle) <= budget else (fits, middle)
+        return fits
 
 
-def make_plan(pilot: Moments, nodes: int, cost_high: float, cost_low: float, budget: float = math.inf) -> Plan:
-    """Optimal allocation for the mean field, from a pilot run.
+def make_plan(pilot: Moments, aim: slice, cost_high: float, cost_low: float, budget: float = math.inf) -> Plan:
+    """Optimal allocation for the means of some quantities, from a pilot run.
 
     For n pairs and N low-fidelity samples in all, the variance of the multifidelity mean, summed over the
-    nodes i, is Σ σ_i² (1 − ρ_i²)/n + Σ σ_i² ρ_i²/N with α_i = ρ_i σ_Q,i/σ_G,i at each node. At given cost
-    n c_Q + N c_G it is least for
+    quantities i that are aimed at, is Σ σ_i² (1 − ρ_i²)/n + Σ σ_i² ρ_i²/N with α_i = ρ_i σ_Q,i/σ_G,i. At given
+    cost n c_Q + N c_G it is least for
 
         N/n = √( Σ σ_i² ρ_i² c_Q / (Σ σ_i² (1 − ρ_i²) c_G) ),
 
-    for a single node the result of Peherstorfer, Willcox & Gunzburger (2016, theorem 3.4). The other
-    quantities (functionals) have their own α. For the variance γ = α² (1 − n/N), optimal if (Q, G) is Gaussian.
+    for a single one the result of Peherstorfer, Willcox & Gunzburger (2016, theorem 3.4). All other
+    quantities have their own α as well. For the variance γ = α² (1 − n/N), optimal if (Q, G) is Gaussian.
 
     Args:
         pilot: Moments of pairs (Q, G), at least 4.
-        nodes: Number of leading quantities that are nodal values of the mean field.
+        aim: The quantities whose variances are to be small: nodal values of the mean field, or a functional.
         cost_high: Cost c_Q of a sample of Q.
         cost_low: Cost c_G of a sample of G.
         budget: What may be spent, in samples of Q; N/n is made smaller where there would be fewer than
@@ -93,7 +96,7 @@ def make_plan(pilot: Moments, nodes: int, cost_high: float, cost_low: float, bud
     alpha = np.divide(c[0, 1], c[1, 1], out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0)
     freedom = (pilot.count - 1) / (pilot.count - 2)  # a regression has used up one more
     residual = np.minimum(np.maximum(c[0, 0] - alpha * c[0, 1], 0) * freedom, c[0, 0])
-    total, rest = float(c[0, 0][:nodes].sum()), float(residual[:nodes].sum())
+    total, rest = float(c[0, 0][aim].sum()), float(residual[aim].sum())
     explained = total - rest
     ratio, gain = 1.0, 1.0
     if explained > 0:
@@ -104,4 +107,5 @@ def make_plan(pilot: Moments, nodes: int, cost_high: float, cost_low: float, bud
     if gain <= 1:  # the low-fidelity model does not pay
         ratio, gain = 1.0, 1.0
     share = 1 - 1 / ratio
-    return Plan(ratio, alpha * share, alpha**2 * share, cost_high, cost_low, explained / total if total else 0.0, gain)
+    beta, gamma = alpha * share, alpha**2 * share
+    return Plan(ratio, beta, gamma, cost_high, cost_low, explained / total if total else 0.0, gain, budget)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from math import comb, prod
 
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-__all__ = ["Moments", "Statistics", "control_variate", "plain"]
+__all__ = ["LEAST", "Estimated", "Moments", "Statistics", "control_variate", "plain"]
 
 Array = npt.NDArray[np.float64]
+
+LEAST = 3  # samples of each model, below which the error of a variance cannot be estimated
+
+
+@cache
+def _exponents(models: int) -> tuple[tuple[int, ...], ...]:
+    """Exponents of the products of deviations that :class:`Moments` sums: orders 2 to 4."""
+    return tuple(a for a in product(range(5), repeat=models) if 2 <= sum(a) <= 4)
 
 
 @dataclass(frozen=True)
@@ -21,23 +32,25 @@ class Moments:
     Attributes:
         count: Number of samples.
         mean: Shape ``(m, q)``.
-        second: Sums of products of deviations from the mean, shape ``(m, m, q)``.
+        central: Sums of products of deviations from the mean, Σ_k Π_i d_ki^(a_i), for all exponents a of order
+            2 to 4 in lexicographic order (3 for one model, 12 for two), shape ``(·, q)``.
     """
 
     count: int
     mean: Array
-    second: Array
+    central: Array
 
     @classmethod
     def of(cls, values: Array) -> Moments:
         """Moments of samples, shape ``(n, m, q)``."""
         mean = values.mean(axis=0)
         deviation = values - mean
-        return cls(len(values), mean, np.einsum("niq,njq->ijq", deviation, deviation))
+        sums = [(deviation ** np.array(a)[:, None]).prod(axis=1).sum(axis=0) for a in _exponents(len(mean))]
+        return cls(len(values), mean, np.stack(sums))
 
     @classmethod
     def merged(cls, parts: Iterable[Moments]) -> Moments:
-        """Moments of all parts together, in their order (Chan, Golub & LeVeque 1983)."""
+        """Moments of all parts together, in their order."""
         iterator = iter(parts)
         total = next(iterator)
         for part in iterator:
@@ -45,17 +58,108 @@ class Moments:
         return total
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both together."""
+        """Moments of both together, without cancellation (Chan, Golub & LeVeque 1983, Pébay 2008)."""
         count = self.count + other.count
         delta = other.mean - self.mean
-        mean = self.mean + delta * (other.count / count)
-        outer = delta[:, None] * delta[None] * (self.count * other.count / count)
-        return Moments(count, mean, self.second + other.second + outer)
+        central = self._about(delta * (-other.count / count)) + other._about(delta * (self.count / count))
+        return Moments(count, self.mean + delta * (other.count / count), central)
+
+    def first(self) -> Moments:
+        """Moments of the first model alone."""
+        chosen = [row for row, a in enumerate(_exponents(len(self.mean))) if not any(a[1:])]
+        return Moments(self.count, self.mean[:1], self.central[chosen])
+
+    def sum(self, *a: int) -> Array:
+        """Σ_k Π_i d_ki^(a_i) for exponents of order 2 to 4, shape ``(q,)``."""
+        return self.central[_exponents(len(a)).index(a)]
 
     @property
     def covariance(self) -> Array:
         """Unbiased sample covariances, shape ``(m, m, q)``; NaN for a single sample."""
-        return self.second / (self.count - 1) if self.count > 1 else np.full_like(self.second, np.nan)
+        if self.count < 2:
+            return np.full((len(self.mean), *self.mean.shape), np.nan)
+        units = np.eye(len(self.mean), dtype=int)
+        return np.stack([[self.sum(*(i + j).tolist()) for j in units] for i in units]) / (self.count - 1)
+
+    def squared_error_of_variance(self, *weights: Array | float) -> Array:
+        """Estimated variance of Σ_i w_i s²_i, with s²_i the sample variance of model i.
+
+        The jackknife estimate of the variance. Without the k-th sample, Σ w_i s²_i is a constant minus
+        n/((n−1)(n−2)) Σ w_i d_ki², so that with v_k = Σ w_i d_ki² it is
+
+            n / ((n−1) (n−2)²) Σ_k (v_k − v̄)²,
+
+        which takes fourth moments only. It is never negative, for large n the delta method's Var(v)/n, and for
+        smaller n too large rather than too small (Efron & Stein 1981): for a Gaussian quantity its expectation is
+        2σ⁴/(n−2), the true value 2σ⁴/(n−1).
+
+        Args:
+            weights: w_i of each model, numbers or of shape ``(q,)``.
+
+        Returns:
+            Shape ``(q,)``; NaN for fewer than :data:`LEAST` samples.
+        """
+        n, twice = self.count, 2 * np.eye(len(weights), dtype=int)
+        if n < LEAST:
+            return np.full(self.mean.shape[1], np.nan)
+        total = np.zeros(self.mean.shape[1])
+        for (a, w), (b, v) in product(zip(twice, weights, strict=True), repeat=2):
+            total += w * v * (self.sum(*(a + b).tolist()) - self.sum(*a.tolist()) * self.sum(*b.tolist()) / n)
+        return np.maximum(total, 0) * n / ((n - 1) * (n - 2) ** 2)
+
+    def _about(self, offset: Array) -> Array:
+        """The sums with deviations larger by an offset, shape ``(m, q)``: the binomial theorem."""
+        rows = _exponents(len(self.mean))
+        known = dict(zip(rows, self.central, strict=True))
+        known[(0,) * len(self.mean)] = np.full(offset.shape[1], float(self.count))
+        sums = np.zeros_like(self.central)
+        for row, a in enumerate(rows):
+            for b in product(*(range(order + 1) for order in a)):
+                if b in known:  # sums of first powers are zero
+                    steps = [d ** (i - j) for d, i, j in zip(offset, a, b, strict=True)]
+                    sums[row] += prod(map(comb, a, b)) * np.prod(steps, axis=0) * known[b]
+        return sums
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Estimates of one number for each of q quantities, with their errors.
+
+    Attributes:
+        value: Shape ``(q,)``.
+        squared_error: Estimated variances of ``value``.
+        degrees: Degrees of freedom of ``squared_error``.
+    """
+
+    value: Array
+    squared_error: Array
+    degrees: Array
+
+    @classmethod
+    def of_parts(cls, value: Array, parts: list[tuple[Array, int]]) -> Estimated:
+        """Sum the squared errors of independent parts; degrees of freedom as Welch and Satterthwaite have them.
+
+        Args:
+            value: The estimates.
+            parts: Squared errors of each part, and from how many samples.
+
+        Returns:
+            The estimates with their errors.
+        """
+        total = np.sum([part for part, _ in parts], axis=0)
+        largest = np.where(total > 0, total, 1.0)  # shares of it: squares of small errors could vanish
+        spread = np.sum([(part / largest) ** 2 / (count - 1) for part, count in parts], axis=0)
+        degrees = np.divide(1.0, spread, out=np.full_like(total, parts[0][1] - 1), where=spread > 0)
+        return cls(value, total, degrees)
+
+    @property
+    def standard_error(self) -> Array:
+        """Standard errors, shape ``(q,)``."""
+        return np.sqrt(self.squared_error)
+
+    def half_width(self, level: float) -> Array:
+        """Half-widths of the confidence intervals, from quantiles of Student's t, shape ``(q,)``."""
+        return np.asarray(scipy.stats.t.ppf(0.5 + level / 2, self.degrees)) * self.standard_error
 
 
 @dataclass(frozen=True)
@@ -63,32 +167,29 @@ class Statistics:
     """Estimates for each of q quantities.
 
     Attributes:
-        mean: Estimated expectations, shape ``(q,)``.
-        variance: Estimated variances of the quantities.
-        squared_error: Estimated variances of ``mean``.
-        degrees: Degrees of freedom of ``squared_error``.
+        mean: Of the expectations.
+        variance: Of the variances.
     """
 
-    mean: Array
-    variance: Array
-    squared_error: Array
-    degrees: Array
-
-    @property
-    def standard_error(self) -> Array:
-        """Standard errors of the mean, shape ``(q,)``."""
-        return np.sqrt(self.squared_error)
-
-    def half_width(self, level: float) -> Array:
-        """Half-widths of the confidence intervals of the mean, from quantiles of Student's t, shape ``(q,)``."""
-        return np.asarray(scipy.stats.t.ppf(0.5 + level / 2, self.degrees)) * self.standard_error
+    mean: Estimated
+    variance: Estimated
 
 
 def plain(samples: Moments) -> Statistics:
-    """Sample mean and variance of the first model."""
-    variance = samples.covariance[0, 0]
-    degrees = np.full_like(variance, samples.count - 1)
-    return Statistics(samples.mean[0], variance, variance / samples.count, degrees)
+    """Sample mean and variance of the first model.
+
+    Args:
+        samples: At least :data:`LEAST` samples.
+
+    Returns:
+        The estimates; the error of the variance as :meth:`Moments.squared_error_of_variance` has it.
+    """
+    own, n = samples.first(), samples.count
+    variance = own.covariance[0, 0]
+    return Statistics(
+        Estimated.of_parts(own.mean[0], [(variance / n, n)]),
+        Estimated.of_parts(variance, [(own.squared_error_of_variance(1.0), n)]),
+    )
 
 
 def control_variate(pairs: Moments, low: Moments, beta: Array, gamma: Array) -> Statistics:
@@ -105,24 +206,26 @@ def control_variate(pairs: Moments, low: Moments, beta: Array, gamma: Array) -> 
     Peherstorfer, Willcox & Gunzburger (2016), the second that of Qian et al. (2018) for variances. A variance
     estimate can be negative if G is far off.
 
-    The error of the mean is the sum of two independent parts, s²_n(Q − βG)/n + β² s²_m(G)/m; the degrees of
-    freedom are Welch's and Satterthwaite's.
+    The errors are sums of two independent parts, for the mean s²_n(Q − βG)/n + β² s²_m(G)/m, for the variance
+    those of s²_n(Q) − γ s²_n(G) and of γ s²_m(G), see :meth:`Moments.squared_error_of_variance`.
 
     Args:
-        pairs: Moments of (Q, G), n of at least 2.
-        low: Moments of G, m of at least 2.
+        pairs: Moments of (Q, G), n of at least :data:`LEAST`.
+        low: Moments of G, m of at least :data:`LEAST`.
         beta: Coefficients of the mean, shape ``(q,)``.
         gamma: Coefficients of the variance, shape ``(q,)``.
 
     Returns:
         The estimates.
     """
-    c = pairs.covariance
-    first = np.maximum(c[0, 0] - 2 * beta * c[0, 1] + beta**2 * c[1, 1], 0.0) / pairs.count
-    second = beta**2 * low.covariance[0, 0] / low.count
-    spread = first**2 / (pairs.count - 1) + second**2 / (low.count - 1)
-    total = first + second
-    degrees = np.divide(total**2, spread, out=np.full_like(total, pairs.count - 1), where=spread > 0)
+    n, m, c, of_low = pairs.count, low.count, pairs.covariance, low.covariance[0, 0]
+    rest = np.maximum(c[0, 0] - 2 * beta * c[0, 1] + beta**2 * c[1, 1], 0.0)
     mean = pairs.mean[0] - beta * (pairs.mean[1] - low.mean[0])
-    variance = c[0, 0] - gamma * (c[1, 1] - low.covariance[0, 0])
-    return Statistics(mean, variance, total, degrees)
+    variance = c[0, 0] - gamma * (c[1, 1] - of_low)
+    return Statistics(
+        Estimated.of_parts(mean, [(rest / n, n), (beta**2 * of_low / m, m)]),
+        Estimated.of_parts(
+            variance,
+            [(pairs.squared_error_of_variance(1.0, -gamma), n), (low.squared_error_of_variance(gamma), m)],
+        ),
+    )

@@ -27,6 +27,11 @@ def _outer(factors: list[npt.NDArray[Any]]) -> Array:
     return reduce(np.multiply.outer, reversed(factors)).astype(np.float64).ravel()
 
 
+def _text(x: float) -> str:
+    """A number with all its digits: what functionals are called tells them apart."""
+    return f"{x:.15g}"
+
+
 @dataclass(frozen=True)
 class PointValue:
     """u(x), by Q1 interpolation between the nodes.
@@ -48,7 +53,7 @@ class PointValue:
         return _outer([np.clip(1 - np.abs(x * cells - nodes), 0, None) for x in self.point])
 
     def __str__(self) -> str:
-        return f"point({', '.join(f'{x:g}' for x in self.point)})"
+        return f"point({', '.join(map(_text, self.point))})"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class BoxAverage:
         return _outer([(inside(b) - inside(a)) / (b - a) for a, b in zip(self.low, self.high, strict=True)])
 
     def __str__(self) -> str:
-        return f"average({', '.join(f'{a:g}:{b:g}' for a, b in zip(self.low, self.high, strict=False))})"
+        return f"average({', '.join(f'{_text(a)}:{_text(b)}' for a, b in zip(self.low, self.high, strict=False))})"
 
 
 @dataclass(frozen=True)

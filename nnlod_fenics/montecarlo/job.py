@@ -8,29 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from nnlod_fenics.dataset.job import STOPPED, Interrupted, StopSignal, is_first, run_blocks
+from nnlod_fenics.dataset.job import STOPPED, Interrupted, StopSignal, is_first, on_first, run_blocks
 from nnlod_fenics.dataset.schedule import Schedule
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Plan, make_plan
+from nnlod_fenics.montecarlo.allocation import Plan, make_plan
 from nnlod_fenics.montecarlo.estimate import Progress, make_estimate
 from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.goal import Goal
 from nnlod_fenics.montecarlo.sampling import BATCH, BlockResult, Sampler
 from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 from nnlod_fenics.montecarlo.store import Store
 from nnlod_fenics.progress import show_progress
 
-__all__ = ["Job", "shared"]
+__all__ = ["Job"]
 
 _TIME = "time"  # reason to halt
-_FIRST = 32  # plain samples before the error is looked at
+_PILOT = 0.5  # share of the time that a pilot run may take
 
 Key = tuple[str, int]
-
-
-def shared(comm: Any, value: Any) -> Any:
-    """The value of rank 0, on every rank."""
-    return value if comm is None else comm.bcast(value)
 
 
 class Job:
@@ -45,112 +41,79 @@ class Job:
         self._plan: Plan | None = None
         self._start = time.monotonic()
         slow = settings.models != ("nn",)
-        self._size = {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
+        self._sizes = {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
 
     def run(self) -> str:
         """Do rounds until it is enough; why it was."""
-        if self._settings.method == "multifidelity":
-            self._compute("pilot", {"pilot": self._settings.pilot}, timed=False)
-            self._plan = shared(self._comm, self._make_plan() if is_first(self._comm) else None)
-        done = 0
+        settings, seconds = self._settings, self._settings.seconds
+        if settings.method == "multifidelity":
+            self._compute("pilot", {"pilot": settings.pilot}, None if seconds is None else _PILOT * seconds)
+            self._plan = on_first(self._comm, self._make_plan)
+        goal = Goal(settings, self._plan, self._sizes)
         while True:
-            target = shared(self._comm, self._next_target(done) if is_first(self._comm) else None)
-            if isinstance(target, str):
-                return target
-            counts = {"samples": target}
-            if self._plan is not None and self._plan.multifidelity:
-                counts["low"] = self._low_samples(self._plan, target)
-            if self._compute("samples", counts, timed=done > 0) == _TIME:
+            following = on_first(self._comm, lambda: goal.next(self._width))
+            if isinstance(following, str):
+                return following
+            if self._compute("samples", following, seconds) == _TIME:
                 return _TIME
-            done = target
 
     def progress(self) -> Progress:
         """The results so far, merged in the order of their numbers."""
-        merged = {
-            kind: Moments.merged(self._results[key].moments for key in sorted(self._results) if key[0] == kind)
-            for kind in {key[0] for key in self._results}
-        }
-        seconds = {
-            kind: sum((r.seconds for key, r in sorted(self._results.items()) if key[0] == kind), np.zeros(1))
-            for kind in merged
-        }
-        return Progress(merged, seconds, self._plan)
+        by_kind: dict[str, list[BlockResult]] = {}
+        for (kind, _), result in sorted(self._results.items()):
+            by_kind.setdefault(kind, []).append(result)
+        return Progress(
+            {kind: Moments.merged(r.moments for r in results) for kind, results in by_kind.items()},
+            {kind: np.sum([r.seconds for r in results], axis=0) for kind, results in by_kind.items()},
+            self._plan,
+        )
 
-    # -- decisions of rank 0 -----------------------------------------------------------------------------
+    # -- rank 0 --------------------------------------------------------------------------------------------
 
     def _make_plan(self) -> Plan:
-        plan = None if self._store is None else self._store.load_plan()
-        if plan is not None:
-            return plan
-        blocks = [r for key, r in sorted(self._results.items()) if key[0] == "pilot"]
-        ratio = self._settings.cost_ratio
-        costs = np.median([block.seconds / block.moments.count for block in blocks], axis=0)
-        high, low = (float(c) for c in costs) if ratio is None else (ratio, 1.0)
-        plan = make_plan(self.progress().moments["pilot"], self._grid.num_nodes, high, low, self._budget(high, low))
-        if self._store is not None:
-            self._store.save_plan(plan)
-        return plan
+        """The allocation: always made anew, since it follows from the blocks of the pilot run and the settings."""
+        settings, names = self._settings, self._sampler.names
+        pilot = self.progress().moments["pilot"]
+        high, low = self._costs()
+        spent = pilot.count * (1 + low / high)
+        nodes = slice(0, self._grid.num_nodes)
+        at = None if settings.target is None else nodes.stop + names.index(settings.target)
+        aim = nodes if at is None else slice(at, at + 1)
+        return make_plan(pilot, aim, high, low, math.inf if settings.samples is None else settings.samples - spent)
 
-    def _most(self) -> float:
-        """Largest number of samples (or pairs) that the settings allow."""
-        given, plan = self._settings.samples, self._plan
-        if given is None:
-            return math.inf
-        if plan is None:
-            return given
-        return plan.pairs_for(self._budget(plan.cost_high, plan.cost_low))
+    def _costs(self) -> tuple[float, float]:
+        """Costs of a sample of the reference method and of the network, drawing its field included."""
+        if self._settings.cost_ratio is not None:
+            return self._settings.cost_ratio, 1.0
+        blocks = [result for (kind, _), result in sorted(self._results.items()) if kind == "pilot"]
+        high, low = np.median([block.seconds / block.moments.count for block in blocks], axis=0)
+        return float(high), float(low)
 
-    def _budget(self, high: float, low: float) -> float:
-        """What is left after the pilot run, in samples of the reference method."""
-        given = self._settings.samples
-        return math.inf if given is None else given - self._settings.pilot * (1 + low / high)
-
-    def _low_samples(self, plan: Plan, pairs: int) -> int:
-        """Samples of the network alone; whole blocks where another round may follow."""
-        count, size = plan.low_samples(pairs), self._size["low"]
-        alone = self._settings.tolerance is None and self._settings.seconds is None
-        return count if alone else -(-count // size) * size
-
-    def _next_target(self, done: int) -> int | str:
-        """How many samples there are to be after the next round; or why there is none."""
-        settings, most, first = self._settings, self._most(), LEAST_PAIRS if self._plan is not None else _FIRST
-        if done >= most:
-            return "samples"
-        if settings.tolerance is None and settings.seconds is None:
-            return int(most)
-        if done == 0:
-            return int(min(first, most))
-        wanted: float = 2 * done
-        if settings.tolerance is not None:
-            width = make_estimate(self.progress(), self._grid, settings, self._sampler.names, "").width
-            if width <= settings.tolerance:
-                return "tolerance"
-            wanted = min(1.1 * done * (width / settings.tolerance) ** 2, 4 * done)
-        size = self._size["samples"]
-        return int(min(max(math.ceil(wanted / size) * size, done + size), most))
-
-    # -- work ----------------------------------------------------------------------------------------------
-
-    def _members(self, key: Key, counts: dict[str, int]) -> range:
-        kind, number = key
-        return range(number * self._size[kind], min((number + 1) * self._size[kind], counts[kind]))
+    def _width(self) -> float:
+        return make_estimate(self.progress(), self._grid, self._settings, self._sampler.names, "").width
 
     def _missing(self, counts: dict[str, int]) -> list[Key]:
-        """Blocks to compute, all kinds in step, so that any part of them makes a sensible estimate."""
+        """Blocks to compute: the first of each kind, then all kinds in step, so that any part of them is balanced."""
         todo: list[tuple[float, Key]] = []
         for kind, count in counts.items():
-            blocks = -(-count // self._size[kind])
+            blocks = -(-count // self._sizes[kind])
             for number in range(blocks):
                 key = (kind, number)
-                length = len(self._members(key, counts))
-                there = self._results.get(key)
-                if there is None or there.moments.count != length:
-                    loaded = None if self._store is None else self._store.load_block(kind, number, length)
-                    if loaded is None:
-                        todo.append(((number + 0.5) / blocks, key))
-                    else:
-                        self._receive((key, loaded))
+                if not self._has(key, len(self._members(key, counts))):
+                    todo.append(((number + 0.5) / blocks if number else 0.0, key))
         return [key for _, key in sorted(todo)]
+
+    def _has(self, key: Key, count: int) -> bool:
+        """Whether a block of some samples is there, in memory or in the folder."""
+        there = self._results.get(key)
+        if there is not None and there.moments.count == count:
+            return True
+        loaded = None
+        if self._store is not None:
+            loaded = self._store.load_block(*key, count, len(self._methods(key[0])), self._sampler.quantities)
+        if loaded is not None:
+            self._receive((key, loaded))
+        return loaded is not None
 
     def _receive(self, item: tuple[Key, BlockResult]) -> None:
         key, result = item
@@ -159,15 +122,36 @@ class Job:
         there = self._arrived.get(kind)
         self._arrived[kind] = result.moments if there is None else there.merge(result.moments)
 
-    def _compute(self, title: str, counts: dict[str, int], timed: bool) -> str | None:
+    def _note(self) -> str:
+        """The current width, for the progress."""
+        progress = Progress(self._arrived, {}, self._plan)
+        if not progress.complete:
+            return ""
+        estimate = make_estimate(progress, self._grid, self._settings, self._sampler.names, "")
+        return f"± {estimate.width:.2e}"
+
+    # -- every rank ----------------------------------------------------------------------------------------
+
+    def _members(self, key: Key, counts: dict[str, int]) -> range:
+        kind, number = key
+        return range(number * self._sizes[kind], min((number + 1) * self._sizes[kind], counts[kind]))
+
+    def _methods(self, kind: str) -> tuple[str, ...]:
+        """Models of a stream; the network is left out of the reference samples where it does not pay."""
+        models = self._settings.models
+        if kind == "low":
+            return ("nn",)
+        return models[:1] if self._plan is not None and not self._plan.multifidelity else models
+
+    def _compute(self, title: str, counts: dict[str, int], seconds: float | None) -> str | None:
         """Compute blocks together; whether time was up."""
-        keys: list[Key] = shared(self._comm, self._missing(counts) if is_first(self._comm) else None)
-        total = sum(len(self._members(key, counts)) for key in keys)
+        keys: list[Key] = on_first(self._comm, lambda: self._missing(counts))
         if not keys:
             return None
+        total = sum(len(self._members(key, counts)) for key in keys)
 
         def work(schedule: Schedule, stop: StopSignal) -> None:
-            self._take(schedule, stop, keys, counts, timed)
+            self._take(schedule, stop, keys, counts, seconds)
 
         with show_progress(title, total, is_first(self._comm)) as show:
             reason = run_blocks(
@@ -179,40 +163,22 @@ class Job:
             raise InputError(reason)
         return reason
 
-    def _take(self, schedule: Schedule, stop: StopSignal, keys: list[Key], counts: dict[str, int], timed: bool) -> None:
-        settings = self._settings
+    def _take(
+        self, schedule: Schedule, stop: StopSignal, keys: list[Key], counts: dict[str, int], seconds: float | None
+    ) -> None:
+        deadline = math.inf if seconds is None else self._start + seconds
         for index in schedule:
-            kind, number = keys[index]
-            if timed and settings.seconds is not None and time.monotonic() - self._start > settings.seconds:
+            key = kind, number = keys[index]
+            if number and time.monotonic() > deadline:  # without the first blocks there would be no estimate
                 return schedule.halt(_TIME)
-            members = self._members(keys[index], counts)
+            members = self._members(key, counts)
             try:
-                stop.check()
-                result = self._sampler.block(kind, ("nn",) if kind == "low" else self._methods, settings.seed, members)
-                stop.check()
+                result = self._sampler.block(kind, self._methods(kind), self._settings.seed, members, stop.check)
             except Interrupted:
                 return schedule.halt(STOPPED)
             if self._store is not None:
                 try:
                     self._store.save_block(kind, number, result)
-                except (OSError, InputError) as error:
-                    detail = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-                    return schedule.halt(
-                        f"output {str(self._store.folder)!r} could not be written ({detail}); what is finished is "
-                        f"kept, make room and run again with --resume."
-                    )
-            schedule.finished(len(members), (keys[index], result))
-
-    @property
-    def _methods(self) -> tuple[str, ...]:
-        """Models of the reference samples; the network is left out where it does not pay."""
-        models = self._settings.models
-        return models[:1] if self._plan is not None and not self._plan.multifidelity else models
-
-    def _note(self) -> str:
-        """The current width, for the progress."""
-        progress = Progress(self._arrived, {}, self._plan)
-        if not progress.complete:
-            return ""
-        estimate = make_estimate(progress, self._grid, self._settings, self._sampler.names, "")
-        return f"± {estimate.width:.2e}"
+                except InputError as error:
+                    return schedule.halt(str(error))
+            schedule.finished(len(members), (key, result))

@@ -27,9 +27,7 @@ def write_report(folder: Path, estimate: Estimate) -> None:
         folder: Folder of the run.
         estimate: Its result.
     """
-    fields = {"mean": estimate.mean, "variance": estimate.variance, "standard_error": estimate.standard_error}
-    if estimate.network_bias is not None and estimate.network_bias_error is not None:
-        fields |= {"network_bias": estimate.network_bias, "network_bias_error": estimate.network_bias_error}
+    fields = estimate.fields
     with replacing(folder / "fields.npz") as temporary:
         np.savez(temporary, **fields)  # type: ignore[arg-type]
     write_arrays(folder / "fields.vtkhdf", estimate.mean.ndim, point_data=fields)
@@ -79,8 +77,9 @@ def _plot_band(path: Path, estimate: Estimate) -> Path:
     style = line_styles(2)[1]
     with figure(4.8, 3.0) as fig:
         ax = fig.subplots()
-        low, high = (estimate.mean + s * 1.96 * estimate.standard_error for s in (-1, 1))
-        ax.fill_between(nodes, low, high, color=style.color, alpha=0.3, lw=0, label="mean ± 1.96 standard errors")
+        low, high = (estimate.mean + sign * estimate.half_width for sign in (-1, 1))
+        label = f"confidence intervals, level {estimate.settings.level:.4g}"
+        ax.fill_between(nodes, low, high, color=style.color, alpha=0.3, lw=0, label=label)
         ax.plot(nodes, estimate.mean, color=style.color, lw=style.width, label="mean of $u$")
         ax.set(xlabel="$x_1$", ylabel="$u$", xlim=(0, 1))
         ax.legend()
@@ -94,12 +93,16 @@ def table(estimate: Estimate) -> list[tuple[str, str]]:
         ("stopped by", estimate.stopped),
         ("samples", ", ".join(f"{kind} {count}" for kind, count in estimate.samples.items())),
         ("mean field, standard error in L²(D)", f"{estimate.field_error:.3e}"),
+        ("variance field, standard error in L²(D)", f"{estimate.variance_field_error:.3e}"),
     ]
     for name, value in estimate.functionals.items():
-        rows.append((f"{name}, {estimate.settings.level:.0%}", f"{value.mean:.6g} ± {value.half_width:.2g}"))
+        level = f"{estimate.settings.level:.4g}"
+        rows.append((f"{name}, mean (level {level})", f"{value.mean:.6g} ± {value.half_width:.2g}"))
+        rows.append((f"{name}, variance (level {level})", f"{value.variance:.4g} ± {value.variance_half_width:.2g}"))
     if estimate.plan is not None:
         plan = estimate.plan
         rows.append(("predicted gain over plain Monte Carlo", f"{plan.gain:.1f}"))
         rows.append(("cost of a reference sample, in network samples", f"{plan.cost_high / plan.cost_low:.1f}"))
-    rows.append(("computing time, all ranks", f"{estimate.cost:.1f} s"))
+    pilot = sum(estimate.seconds.get("pilot", {}).values())
+    rows.append(("computing time, all ranks", f"{estimate.cost:.1f} s" + f", pilot run {pilot:.1f} s" * (pilot > 0)))
     return rows

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nnlod_fenics.config import Config
-from nnlod_fenics.dataset.job import is_first, world
+from nnlod_fenics.dataset.job import on_first, world
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, make_field
 from nnlod_fenics.grid import Grid
@@ -18,7 +18,7 @@ from nnlod_fenics.lod.coarse import load_vector
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
 from nnlod_fenics.montecarlo.functionals import Functional
-from nnlod_fenics.montecarlo.job import Job, shared
+from nnlod_fenics.montecarlo.job import Job
 from nnlod_fenics.montecarlo.sampling import Sampler
 from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 from nnlod_fenics.montecarlo.store import Store
@@ -26,7 +26,9 @@ from nnlod_fenics.source import Source
 from nnlod_fenics.surrogate import NNLOD
 from nnlod_fenics.surrogate.shipped import find_shipped
 
-__all__ = ["monte_carlo", "run_from_config"]
+__all__ = ["find_problem", "monte_carlo", "run_from_config"]
+
+_FUNCTIONALS = tuple(kind.__name__ for kind in get_args(Functional))
 
 
 def monte_carlo(
@@ -51,12 +53,14 @@ def monte_carlo(
     coefficients only, so that the estimator is exactly unbiased for the reference method's expectation,
     whatever the network does; a bad network costs time, and one that does not pay is not used.
 
-    Sample numbers that depend on the samples themselves (``tolerance``) or on the clock (``seconds``) bias any
-    Monte Carlo mean by O(1/n); with ``samples`` alone nothing does.
+    Sample numbers that depend on the samples themselves (``tolerance``, see
+    :class:`nnlod_fenics.montecarlo.goal.Goal`) or on the clock (``seconds``) bias any Monte Carlo mean by O(1/n);
+    with ``samples`` alone nothing does.
 
     Sample k depends on (seed, k) only and blocks are merged in the order of their numbers: the result has the
     same bits for every number of ranks and after any number of interruptions, where the clock does not decide
-    (``seconds``, or ``"multifidelity"`` without ``cost_ratio``: there a resumed run goes on with its plan).
+    (``seconds``, or ``"multifidelity"`` without ``cost_ratio``: there a resumed run goes on with the times of its
+    pilot run).
 
     Args:
         grid: The discretisation.
@@ -67,7 +71,8 @@ def monte_carlo(
         functionals: Functionals by name.
         output: Folder for blocks and results; nothing is written if None.
         comm: MPI communicator; COMM_WORLD (or none, without mpi4py) if None.
-        resume: Go on with an interrupted run, or with one that is to get more samples.
+        resume: Go on with an interrupted run, or with one that is to get more samples. ``samples``, ``tolerance``,
+            ``seconds``, ``target`` and ``level`` may be others than before, all else must agree.
         overwrite: Replace a run that is there.
 
     Returns:
@@ -84,20 +89,22 @@ def monte_carlo(
     with ExitStack() as stack:
         if store is not None:
             identity = _identity(grid, law, settings, model, f, named)
-            stack.enter_context(_held(store, comm, identity, resume, overwrite))
+            on_first(comm, lambda: stack.enter_context(store.held(identity, resume, overwrite)))
         sampler = Sampler(grid, law, f, named, model)
         stack.callback(sampler.destroy)
         job = Job(grid, settings, sampler, store, comm)
         stopped = job.run()
-        estimate: Estimate | None = None
-        if is_first(comm):
+
+        def conclude() -> Estimate:
             estimate = make_estimate(job.progress(), grid, settings, named, stopped)
             if store is not None:
                 from nnlod_fenics.montecarlo.report import write_report
 
-                write_report(store.folder, estimate)
-        result: Estimate = shared(comm, estimate)
-    return result
+                with store.written():
+                    write_report(store.folder, estimate)
+            return estimate
+
+        return on_first(comm, conclude)
 
 
 def run_from_config(
@@ -110,41 +117,56 @@ def run_from_config(
     resume: bool,
     overwrite: bool,
 ) -> Estimate:
-    """:func:`monte_carlo` for the grid and field of a configuration, or of a model folder if one is given.
+    """:func:`monte_carlo` for the grid and field of a configuration.
 
-    Without one, a method that needs a network takes the model that comes with the package for this grid and field.
-
-    A field that the configuration states, other than the default one, is kept: the estimate by
-    ``"multifidelity"`` holds for fields that the network was not trained for, too.
+    Without a model, a method that needs one takes that of the package for this grid and field.
     """
     if model is None and "nn" in settings.models:
         stated = config.resolved()
         model = find_shipped(stated["grid"], stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
-    grid = config.make_grid() if surrogate is None else surrogate.grid
-    given = config.field
-    if surrogate is not None and given == Config().field:
-        given = surrogate.description["training_set"]["field"]
-    law = make_field(given, grid.dim, grid.coefficient)
+    grid, law = find_problem(config, surrogate)
     return monte_carlo(grid, law, settings, surrogate, f, functionals, output, None, resume, overwrite)
+
+
+def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
+    """The grid and the law of the fields that a configuration and a model mean together.
+
+    Where the configuration says nothing else than the defaults, those of the model count. A field of its own is kept:
+    the estimate by ``"multifidelity"`` holds for fields that the network was not trained for, too.
+
+    Args:
+        config: The configuration.
+        model: The surrogate, if there is one.
+
+    Returns:
+        Both.
+    """
+    grid, field, defaults = config.make_grid(), config.field, Config()
+    if model is not None:
+        grid = model.grid if grid == defaults.make_grid() else grid
+        field = model.description["training_set"]["field"] if field == defaults.field else field
+    return grid, make_field(field, grid.dim, grid.coefficient)
 
 
 def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functionals: dict[str, Functional]) -> None:
     if "nn" in settings.models:
         if model is None:
-            raise InputError(f"method {settings.method!r} needs a model, got none.")
+            raise InputError(f"model must be given for method {settings.method!r}, got none.")
         if model.grid != grid:
             raise InputError(f"model is of grid {model.grid.as_dict()}, the run of {grid.as_dict()}.")
-    for functional in functionals.values():
+    for name, functional in functionals.items():
+        if not isinstance(functional, Functional):
+            raise InputError(f"functional {name!r} must be one of {_FUNCTIONALS}, got {type(functional).__name__}.")
         functional.check(grid.dim)
     least = settings.pilot * 2 + LEAST_PAIRS
     if settings.method == "multifidelity" and settings.samples is not None and settings.samples < least:
         raise InputError(
             f"samples must be at least {least} with a pilot run of {settings.pilot}, got {settings.samples}."
         )
-    if settings.target is not None and settings.target not in functionals:
+    if settings.target is not None and settings.target not in list(functionals):
         raise InputError(
-            f"target must be the name of a functional, one of {list(functionals)}, got {settings.target!r}."
+            f"target must be the name of one of the functionals {list(functionals)}, got {settings.target!r}."
         )
 
 
@@ -160,29 +182,21 @@ def _identity(
     identity = settings.identity() | {
         "grid": grid.as_dict(),
         "field": law.settings(),
-        "functionals": {name: str(functional) for name, functional in functionals.items()},
-        "source": hashlib.sha256(load_vector(grid, f).tobytes()).hexdigest()[:16],
+        "functionals": [[name, str(functional)] for name, functional in functionals.items()],  # blocks keep their order
+        "source": _digest(load_vector(Grid(grid.dim, grid.fine, grid.fine, 0), f).tobytes()),
     }
     if model is not None and "nn" in settings.models:
-        digest = hashlib.sha256()
-        for name, tensor in model.network.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-        identity["model"] = digest.hexdigest()[:16]
+        identity["model"] = _fingerprint(model)
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
 
-@contextmanager
-def _held(store: Store, comm: Any, identity: dict[str, Any], resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the folder on rank 0; a refusal is one on all ranks."""
-    with ExitStack() as stack:
-        problem = None
-        if is_first(comm):
-            try:
-                stack.enter_context(store.held(identity, resume, overwrite))
-            except (InputError, OSError) as error:
-                problem = str(error)
-        problem = shared(comm, problem)
-        if problem is not None:
-            raise InputError(problem)
-        yield
+def _fingerprint(model: NNLOD) -> str:
+    """What tells models apart, whatever folder they lie in: the kind of network and its weights."""
+    kind = [type(model.network).__name__, model.description.get("network")]
+    weights = ((k, v.detach().cpu().numpy()) for k, v in model.network.state_dict().items())
+    return _digest(json.dumps(kind, sort_keys=True).encode(), *(k.encode() + v.tobytes() for k, v in weights))
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

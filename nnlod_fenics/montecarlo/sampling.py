@@ -27,6 +27,7 @@ Array = npt.NDArray[np.float64]
 # Streams of the fields, apart from training data (0), evaluation (1) and fresh training data (2).
 STAGES = {"samples": 3, "pilot": 4, "low": 5}
 BATCH = 8  # fields that a network treats at a time; always the same, since the bits can depend on it
+_TOGETHER = {"fem": 1, "lod": 1, "nn": BATCH}  # fields treated at a time
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,30 @@ class Sampler:
     ) -> None:
         self.grid, self.law, self.f, self.model = grid, law, f, model
         self.names, self._functionals = list(functionals), list(functionals.values())
+        self._warm: set[str] = set()
         self._coarse: CoarseSolver | None = None
         self._fine: Callable[[Array], Array] | None = None
         self._destroy: list[Callable[[], None]] = []
 
-    def block(self, kind: str, methods: tuple[str, ...], seed: int, members: range) -> BlockResult:
+    @property
+    def quantities(self) -> int:
+        """Number of quantities of a sample."""
+        return self.grid.num_nodes + len(self.names)
+
+    def block(
+        self, kind: str, methods: tuple[str, ...], seed: int, members: range, check: Callable[[], None]
+    ) -> BlockResult:
         """Compute some samples.
+
+        Before a method is used for the first time it computes one sample that is thrown away, so that times do not
+        hold what is done once: the assembly of solvers, a network's first call.
 
         Args:
             kind: Which stream, a key of :data:`STAGES`.
             methods: Methods to apply to each field.
             seed: Seed of the run.
             members: Numbers of the samples: sample k depends on the seed, the stream and k only.
+            check: Called again and again in between; may raise to break off.
 
         Returns:
             Moments and times.
@@ -80,14 +93,20 @@ class Sampler:
         Raises:
             NumericalError: If a sample is not finite; the message names it.
         """
+        if new := [method for method in methods if method not in self._warm]:
+            Z = self._draw(kind, seed, members[:1])
+            for method in new:
+                self._apply(method, np.repeat(Z, _TOGETHER[method], axis=0), check)
+            self._warm.update(new)
         start = time.perf_counter()
-        Z = np.stack([self.law.sample(seed, k, stage=STAGES[kind]).Z for k in members])
+        Z = self._draw(kind, seed, members)
         drawing = time.perf_counter() - start
         values, seconds = [], []
         for method in methods:
             start = time.perf_counter()
-            values.append(getattr(self, f"_{method}")(Z))
+            values.append(self._apply(method, Z, check))
             seconds.append(time.perf_counter() - start)
+        check()
         stacked = np.stack(values, axis=1)
         bad = np.flatnonzero(~np.isfinite(stacked).all(axis=(1, 2)))
         if bad.size:
@@ -101,19 +120,30 @@ class Sampler:
             self._destroy.pop()()
         self._coarse = self._fine = None
 
-    # -- the models: fields (n, 1/ε, …) -> quantities (n, q) ---------------------------------------------
+    def _draw(self, kind: str, seed: int, members: range) -> Array:
+        return np.stack([self.law.sample(seed, k, stage=STAGES[kind]).Z for k in members])
 
-    def _lod(self, Z: Array) -> Array:
-        return np.stack([self._on_coarse(local_matrices(self.grid, np.exp(field))) for field in Z])
+    def _apply(self, method: str, Z: Array, check: Callable[[], None]) -> Array:
+        """Quantities of some fields by a method, shape ``(n, q)``."""
+        model, size = getattr(self, f"_{method}"), _TOGETHER[method]
+        quantities: list[Array] = []
+        for k in range(0, len(Z), size):
+            check()
+            quantities += model(Z[k : k + size])
+        return np.stack(quantities)
 
-    def _nn(self, Z: Array) -> Array:
+    # -- the models: some fields -> the quantities of each -----------------------------------------------
+
+    def _lod(self, Z: Array) -> list[Array]:
+        return [self._on_coarse(local_matrices(self.grid, np.exp(field))) for field in Z]
+
+    def _nn(self, Z: Array) -> list[Array]:
         assert self.model is not None
-        parts = [self.model.predict(torch.from_numpy(Z[k : k + BATCH])) for k in range(0, len(Z), BATCH)]
-        return np.stack([self._on_coarse(S) for part in parts for S in part.cpu().numpy()])
+        return [self._on_coarse(S) for S in self.model.predict(torch.from_numpy(Z)).cpu().numpy()]
 
-    def _fem(self, Z: Array) -> Array:
+    def _fem(self, Z: Array) -> list[Array]:
         solve = self._fine or self._fine_solver()
-        return np.stack([self._on_fine(np.exp(field), solve(np.exp(field))) for field in Z])
+        return [self._on_fine(np.exp(field), solve(np.exp(field))) for field in Z]
 
     def _on_coarse(self, S: Array) -> Array:
         if self._coarse is None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.montecarlo.estimators import LEAST
 
 __all__ = ["METHODS", "MonteCarloSettings"]
 
@@ -24,8 +25,10 @@ class MonteCarloSettings:
             reference method, so that the same number means the same work.
         tolerance: Half-width of the confidence interval of ``target``, or without a target the standard
             error of the mean field in L²(D).
-        target: Name of a functional.
-        seconds: Time of this call, on each rank; the first samples are always finished.
+        target: Name of the functional that ``tolerance`` is for, and the allocation of ``"multifidelity"``; the mean
+            field if None.
+        seconds: Time of this call. The first block of each kind (8 pilot samples, 4 of the reference method, 32 of the
+            network) is always computed, and blocks that are begun are finished. A pilot run ends after half of it.
         seed: Seed of the fields.
         pilot: Samples of the pilot run of ``"multifidelity"``; they are used for the allocation only.
         cost_ratio: Cost of the reference method over that of the network; measured in the pilot run if None.
@@ -51,21 +54,21 @@ class MonteCarloSettings:
         for name, choices in (("method", METHODS), ("reference", ("lod", "fem"))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} must be one of {choices}, got {getattr(self, name)!r}.")
-        for name, least in (("samples", 2), ("seed", 0), ("pilot", 4)):
+        for name, least in (("samples", LEAST), ("seed", 0), ("pilot", 4)):
             value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            whole = _is_number(value) and isinstance(value, int) and value >= least
             if not whole and not (name == "samples" and value is None):
                 raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
         for name in ("tolerance", "seconds", "cost_ratio"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
                 raise InputError(f"{name} must be a positive number, got {value!r}.")
-        if not 0 < self.level < 1:
-            raise InputError(f"level must lie between 0 and 1, got {self.level!r}.")
+        if not (_is_number(self.level) and 0 < self.level < 1):
+            raise InputError(f"level must be a number between 0 and 1, got {self.level!r}.")
         if self.samples is None and self.tolerance is None and self.seconds is None:
             raise InputError("one of samples, tolerance and seconds must be given to know when to stop.")
-        if self.target is not None and self.tolerance is None:
-            raise InputError(f"target {self.target!r} needs a tolerance.")
+        if self.target is not None and self.tolerance is None and self.method != "multifidelity":
+            raise InputError(f"target {self.target!r} needs a tolerance, or the method multifidelity.")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -79,3 +82,7 @@ class MonteCarloSettings:
         if self.method == "multifidelity":
             kept += ["reference", "pilot", "cost_ratio"]
         return {name: own[name] for name in kept}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

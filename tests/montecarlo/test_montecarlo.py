@@ -19,7 +19,7 @@ from nnlod_fenics.fields import make_field
 from nnlod_fenics.lod.coarse import CoarseSolver
 from nnlod_fenics.montecarlo import BoxAverage, MonteCarloSettings, Outflow, PointValue, monte_carlo, parse_functionals
 from nnlod_fenics.montecarlo.allocation import make_plan
-from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.estimators import Moments, _exponents
 from nnlod_fenics.montecarlo.store import Store
 
 REPETITIONS = 200
@@ -46,7 +46,7 @@ def repeated():
 
 
 def test_coverage(repeated):
-    # Binomial with 200 and 0.95 has standard deviation 3.1: below 178, four of them, with probability 3e-4.
+    # Binomial with 200 and 0.95 has standard deviation 3.1: below 178 with probability 1e-4.
     rows, _ = repeated
     assert np.sum(np.abs(rows[:, 0] - mean_solution()[MIDDLE]) <= rows[:, 2]) >= 178
 
@@ -61,14 +61,14 @@ def test_unbiased_with_a_wrong_network(repeated):
 
 
 def test_errors_are_as_predicted(repeated):
-    # A sample variance of 200 values has a relative standard deviation of 0.1: bounds of four, probability 6e-5.
+    # A sample variance of 200 values has a relative standard deviation of 0.10: bounds of four, probability 6e-5.
     rows, gains = repeated
     assert rows[:, 0].var() / (rows[:, 1] ** 2).mean() == pytest.approx(1, abs=0.4)
     # and smaller than that of plain Monte Carlo at the same cost, by about what the pilot runs promise
     variance = (np.exp(0.3**2) - 1) * mean_solution()[MIDDLE] ** 2
     budget = SETTINGS.samples - SETTINGS.pilot * (1 + 1 / SETTINGS.cost_ratio)
     assert np.median(gains) > 3
-    assert variance / budget / rows[:, 0].var() == pytest.approx(np.median(gains), rel=0.5)
+    assert variance / budget / rows[:, 0].var() == pytest.approx(np.median(gains), rel=0.6)
 
 
 def test_plain_methods():
@@ -83,10 +83,17 @@ def test_plain_methods():
 # -- allocation --------------------------------------------------------------------------------------
 
 
+def moments_of(second, count):
+    """Moments of one quantity by two models with given sums of products of two deviations."""
+    central = np.zeros((len(_exponents(2)), 1))
+    for exponents, value in (((2, 0), second[0, 0]), ((1, 1), second[0, 1]), ((0, 2), second[1, 1])):
+        central[_exponents(2).index(exponents)] = value
+    return Moments(count, np.zeros((2, 1)), central)
+
+
 def test_allocation_of_two_models():
     rho, ratio, n = 0.9, 50.0, 100_000
-    second = n * np.array([[1.0, rho * 2], [rho * 2, 4.0]])[:, :, None]
-    plan = make_plan(Moments(n + 1, np.zeros((2, 1)), second), 1, ratio, 1.0)
+    plan = make_plan(moments_of(n * np.array([[1.0, rho * 2], [rho * 2, 4.0]]), n + 1), slice(1), ratio, 1.0)
     assert plan.ratio == pytest.approx(np.sqrt(rho**2 * ratio / (1 - rho**2)), rel=1e-4)
     assert plan.beta[0] == pytest.approx(rho / 2 * (1 - 1 / plan.ratio), rel=1e-4)
     # Peherstorfer, Willcox & Gunzburger (2016): the variance at equal cost falls by (√(1−ρ²) + √(ρ² c_G/c_Q))²
@@ -95,16 +102,7 @@ def test_allocation_of_two_models():
 
 
 def test_a_network_that_does_not_pay_is_not_used():
-    independent = Moments(1001, np.zeros((2, 1)), 1000 * np.eye(2)[:, :, None])
-    assert not make_plan(independent, 1, 10.0, 1.0).multifidelity
-
-
-def test_moments_merge():
-    values = np.random.default_rng(1).standard_normal((30, 2, 3))
-    merged = Moments.merged([Moments.of(values[:7]), Moments.of(values[7:8]), Moments.of(values[8:])])
-    np.testing.assert_allclose(merged.mean, values.mean(axis=0), atol=1e-14)
-    for q in range(3):
-        np.testing.assert_allclose(merged.covariance[:, :, q], np.cov(values[:, :, q].T), atol=1e-13)
+    assert not make_plan(moments_of(1000 * np.eye(2), 1001), slice(1), 10.0, 1.0).multifidelity
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -214,13 +212,13 @@ def test_unreadable_functionals(text):
     ("changes", "message"),
     [
         ({"method": "mc"}, "method must be one of"),
-        ({"samples": 1}, "samples must be an integer of at least 2"),
+        ({"samples": 1}, "samples must be an integer of at least 3"),
         ({"samples": None}, "one of samples, tolerance and seconds"),
         ({"tolerance": -1.0}, "tolerance must be a positive number"),
-        ({"level": 1.0}, "level must lie between 0 and 1"),
-        ({"target": "middle"}, "needs a tolerance"),
+        ({"level": 1.0}, "level must be a number between 0 and 1"),
+        ({"target": "middle", "method": "lod"}, "needs a tolerance"),
         ({"samples": 20}, "samples must be at least 32 with a pilot run of 8"),
-        ({"tolerance": 1.0, "target": "end"}, "target must be the name of a functional"),
+        ({"tolerance": 1.0, "target": "end"}, "target must be the name of one of the functionals"),
     ],
 )
 def test_bad_settings(changes, message):
@@ -229,7 +227,7 @@ def test_bad_settings(changes, message):
 
 
 def test_bad_models():
-    with pytest.raises(InputError, match="needs a model"):
+    with pytest.raises(InputError, match="model must be given"):
         monte_carlo(GRID, LevelLaw(), SETTINGS)
     with pytest.raises(InputError, match="model is of grid"):
         monte_carlo(Grid(1, 4, 16, 1), LevelLaw(), SETTINGS, wrong_model())

@@ -1,0 +1,111 @@
+"""Stopping by tolerance: coverage of runs that look at their own error, on synthetic quantities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnlod_fenics import InputError
+from nnlod_fenics.montecarlo import MonteCarloSettings
+from nnlod_fenics.montecarlo.allocation import make_plan
+from nnlod_fenics.montecarlo.estimators import Moments, control_variate, plain
+from nnlod_fenics.montecarlo.goal import Goal
+
+REPETITIONS = 400
+SIZES = {"samples": 4, "pilot": 8, "low": 32}
+SPREAD = 0.3
+MEAN = np.exp(SPREAD**2 / 2)
+
+
+def draw(rng, count):
+    """exp(0.3 ξ) by a reference method, and by a network that is off by a factor and a wave."""
+    xi = rng.standard_normal(count)
+    return np.stack([np.exp(SPREAD * xi), 1.5 * np.exp(SPREAD * xi) + 0.1 * np.sin(9 * xi)], axis=1)[:, :, None]
+
+
+def run(method, seed, tolerance):
+    """One run until the tolerance holds; mean, half-width and number of looks."""
+    rng, looks = np.random.default_rng(seed), 0
+    settings = MonteCarloSettings(method, tolerance=tolerance, cost_ratio=20.0)
+    plan = make_plan(Moments.of(draw(rng, 32)), slice(1), 20.0, 1.0) if method == "multifidelity" else None
+    goal, found = Goal(settings, plan, SIZES), None
+    pairs, low = draw(rng, 3_000), draw(rng, 30_000)[:, 1:] if plan is not None else None
+
+    def width():
+        return float(found.half_width(0.95)[0])
+
+    while not isinstance(counts := goal.next(width), str):
+        looks += 1
+        some = Moments.of(pairs[: counts["samples"]])
+        if low is None:
+            found = plain(some).mean
+        else:
+            found = control_variate(some, Moments.of(low[: counts["low"]]), plan.beta, plan.gamma).mean
+    assert counts == "tolerance"
+    return found.value[0], width(), looks
+
+
+# Widths that take some 60 to 100 samples, and some 30 pairs.
+@pytest.mark.parametrize(("method", "tolerance"), [("lod", 0.07), ("multifidelity", 0.03)])
+def test_coverage(method, tolerance):
+    results = np.array([run(method, seed, tolerance) for seed in range(REPETITIONS)])
+    assert np.all(results[:, 1] <= tolerance) and results[:, 2].min() >= 2
+    # Binomial with 400 and 0.93 has standard deviation 5.1: four of them below the expectation with probability 3e-5.
+    assert np.sum(np.abs(results[:, 0] - MEAN) <= results[:, 1]) >= 352
+
+
+def looks(settings, widths, plan=None):
+    """Sample numbers of the rounds of a run, and what ended it, for given widths at each look."""
+    goal, rest = Goal(settings, plan, SIZES), iter(widths)
+    rounds = []
+    while not isinstance(counts := goal.next(lambda: next(rest)), str):
+        rounds.append(counts["samples"])
+    return rounds, counts
+
+
+def test_tolerance_must_hold_twice():
+    settings = MonteCarloSettings("lod", tolerance=1.0)
+    assert looks(settings, [1.0, 0.9]) == ([32, 40], "tolerance")
+    assert looks(settings, [0.9, 1.2, 0.9, 0.9]) == ([32, 40, 64, 80], "tolerance")  # 1.1 · 1.2² · 40 = 63.4
+    assert looks(settings, [100, 0.5, 0.5]) == ([32, 128, 160], "tolerance")
+    assert looks(MonteCarloSettings("lod", tolerance=1.0, samples=50), [9, 9]) == ([32, 50], "samples")
+    assert looks(MonteCarloSettings("lod", samples=50), []) == ([50], "samples")
+
+
+def two_models(low=1.0, high=20.0, budget=np.inf, seed=0):
+    return make_plan(Moments.of(draw(np.random.default_rng(seed), 64)), slice(1), high, low, budget)
+
+
+def test_pairs_for_a_budget():
+    for budget in (10.0, 63.7, 1000.0, 1e6):
+        plan = two_models()
+        pairs = plan.pairs_for(budget)
+        assert plan.multifidelity and plan.cost(pairs) <= budget < plan.cost(pairs + 1)
+    assert plan.pairs_for(-3.0) == plan.pairs_for(0.5) == 0
+    assert replace(plan, ratio=1.0).pairs_for(7.5) == 7
+
+
+def test_too_small_a_budget():
+    plan = two_models(low=30.0, high=1.0, budget=-10.0)  # a network that costs more than the reference
+    with pytest.raises(InputError, match=r"samples must be larger, got 40: .* 0 of the at least 3"):
+        Goal(MonteCarloSettings(samples=40), plan, SIZES)
+
+
+def test_allocation_aims_at_the_target():
+    rng = np.random.default_rng(7)
+    good, bad = draw(rng, 200), draw(rng, 200)
+    bad[:, 1] = rng.standard_normal((200, 1))  # a quantity of which the network knows nothing
+    pilot = Moments.of(np.concatenate([good, bad], axis=2))
+    plans = [make_plan(pilot, slice(k, k + 1), 20.0, 1.0) for k in range(2)]
+    assert plans[0].multifidelity and plans[0].gain > 3 and not plans[1].multifidelity
+    n, cost = 100, plans[0].cost(100)
+    statistics = control_variate(
+        Moments.of(draw(rng, n)),
+        Moments.of(draw(rng, plans[0].low_samples(n))[:, 1:]),
+        *(v[:1] for v in (plans[0].beta, plans[0].gamma)),
+    )
+    # its variance is that promised: relative standard deviations of some 0.15 from 100 and 200 samples, four of them
+    promised = pilot.covariance[0, 0, 0] / cost / plans[0].gain
+    assert statistics.mean.squared_error[0] == pytest.approx(promised, rel=0.8)

@@ -96,16 +96,17 @@ def plot_bias(path: Path, outcome: Outcome) -> Path:
         The path.
     """
     lod = outcome.solutions["PG-LOD"]
+    dim = lod.ndim - 1
     noise = lod.std(axis=0, ddof=1) / np.sqrt(outcome.numbers["multifidelity"][NETWORKS[0]]["cost"]["nominal"])
     nodes = np.linspace(0, 1, lod.shape[1])
     with figure(4.8, 0.8 + 2.6 * len(NETWORKS)) as fig:
         axes = fig.subplots(len(NETWORKS), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
         for ax, network in zip(axes, NETWORKS, strict=True):
-            difference = _middle_line(outcome.solutions[f"NN-LOD, {network}, large"] - lod)
+            difference = _middle_line(outcome.solutions[f"NN-LOD, {network}, large"] - lod, dim)
             mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(len(lod))
             bands = {
-                "PG-LOD, equal cost": (_middle_line(noise), "0.88"),
-                "multifidelity": (_middle_line(outcome.estimates[network]["error"]), "0.62"),
+                "PG-LOD, equal cost": (_middle_line(noise, dim), "0.88"),
+                "multifidelity": (_middle_line(outcome.estimates[network]["error"], dim), "0.62"),
             }
             for label, (width, color) in bands.items():
                 ax.fill_between(nodes, -2 * width, 2 * width, color=color, lw=0, label=f"±2 standard errors, {label}")
@@ -121,10 +122,10 @@ def plot_bias(path: Path, outcome: Outcome) -> Path:
     return path
 
 
-def _middle_line(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _middle_line(u: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64]:
     """Nodal values, perhaps of many fields, on the line along x₁ through the centre."""
-    while u.ndim > 1 and u.shape[-2] == u.shape[-1]:
-        u = u.take(u.shape[-1] // 2, axis=-2)
+    for _ in range(dim - 1):
+        u = np.take(u, u.shape[-1] // 2, axis=-2)
     return u
 
 

@@ -74,8 +74,12 @@ def draw(outcome: Outcome, folder: Path) -> dict[str, list[Picture]]:
             path = figures.plot_cross_sections(folder / f"{section}-{size}.png", _named(fields, size), columns=1)
             pictures[section].append((path, f"{what} along the cross-sections; networks of the {size} dataset."))
     fields = {f"multifidelity ({network})": outcome.estimates[network]["mean"] for network in NETWORKS}
-    path = figures.plot_solutions(folder / "multifidelity.png", {"PG-LOD": mean["PG-LOD"]} | fields, columns=2)
-    pictures["multifidelity"].append((path, "Mean of the solution by PG-LOD and by multifidelity Monte Carlo."))
+    path = figures.plot_solutions(
+        folder / "multifidelity.png", {name: mean[name] for name in ("FEM", "PG-LOD")} | fields, columns=2
+    )
+    pictures["multifidelity"].append(
+        (path, "Mean of the solution by FEM and PG-LOD, and by multifidelity Monte Carlo with either network.")
+    )
     path = plot_bias(folder / "bias.png", outcome)
     caption = (
         "Bias of the mean by plain NN-LOD on the same fields along x₂ = 0.5, with its 95 % interval, beside twice the "
@@ -114,7 +118,7 @@ def plot_bias(path: Path, outcome: Outcome) -> Path:
             ax.fill_between(nodes, mean - 2 * error, mean + 2 * error, color=style.color, alpha=0.35, lw=0)
             ax.plot(nodes, mean, color=style.color, lw=1.6, label="bias of plain NN-LOD")
             ax.axhline(0, color="0.3", lw=0.8)
-            ax.set(ylabel="difference to $E[u]$", title=network, xlim=(0, 1))
+            ax.set(ylabel="difference to $E[u]$", title=f"network “{network}”", xlim=(0, 1))
             ax.ticklabel_format(axis="y", scilimits=(-2, 2), useMathText=True)
         axes[-1].set_xlabel("$x_1$")
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)

@@ -18,6 +18,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 1rem;
   max-width: 58rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
 img { width: 40rem; max-width: 100%; height: auto; display: block; margin: auto; }
 figure { margin: 1.2rem 0; } figcaption, .note { color: #555; font-size: .9rem; }
 .wide { overflow-x: auto; }
@@ -30,6 +31,12 @@ th, td { padding-right: .9rem; }
 .yes { color: #00623f; } .no { color: #a03c00; } .open { color: #555; }
 .failed { color: #a03c00; }
 """
+
+_MARKS = {
+    "scale": "Smaller than in the paper, so that the run takes minutes [scale]",
+    "chosen": "Set by this package [chosen]",
+    "reconstructed": "Follows from the text or the papers it builds on [reconstructed]",
+}
 
 _CLASSES = {SHOWN: "yes", NOT_SHOWN: "no", NOT_DECIDED: "open", NOT_EXAMINED: "open"}
 
@@ -70,9 +77,7 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
         _multifidelity(numbers),
         _figures(pictures["multifidelity"]),
         "<h2 id='chosen'>What the paper does not state</h2>",
-        _table(("what", "value", ""), [(row["what"], row["value"], row["mark"]) for row in numbers["chosen"]], 0),
-        "<p class='note'>chosen: a default of this package; reconstructed: from the text or the papers it builds on; "
-        "scale: smaller than in the paper, so that the run takes minutes.</p>",
+        _chosen(numbers),
         "<p class='note'>The same numbers are in <code>result.json</code>, the fields in <code>paraview/</code>, both "
         "beside this file.</p>",
         "<h2 id='findings'>The paper's findings in this run</h2>",
@@ -92,6 +97,15 @@ def _page(title: str, parts: Iterable[str]) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _chosen(numbers: dict[str, Any]) -> str:
+    parts = []
+    for mark, heading in _MARKS.items():
+        rows = [(row["what"], row["value"]) for row in numbers["chosen"] if row["mark"] == mark]
+        if rows:
+            parts.append(f"<h3>{escape(heading)}</h3>" + _table(("what", "value"), rows, 0))
+    return "\n".join(parts)
 
 
 def _figures(pictures: Iterable[Picture]) -> str:
@@ -205,7 +219,7 @@ def _multifidelity(numbers: dict[str, Any]) -> str:
         "pairs",
         "network alone",
         "pilot",
-        "cost here",
+        "cost, measured",
     )
     rows = []
     for network in NETWORKS:
@@ -227,8 +241,8 @@ def _multifidelity(numbers: dict[str, Any]) -> str:
     note = (
         "Multifidelity Monte Carlo takes the network as control variate for few solutions by PG-LOD; it is unbiased "
         f"for PG-LOD whatever the network does. Cost: {cost['nominal']} solutions by PG-LOD, pilot run included, if "
-        f"one costs {cost['ratio']:g} times a solution by the network, which fixes the sample numbers; “cost here” is "
-        "measured in this run. In per cent of the mean of ∫u by PG-LOD; differences ± standard error, of the bias over "
+        f"one costs {cost['ratio']:g} times a solution by the network, which fixes the sample numbers; the "
+        "measured one is of this run. In per cent of the mean of ∫u by PG-LOD; differences ± standard error, of the bias over "
         "the same fields, to PG-LOD over independent ones."
     )
     return _table(head, rows, 1) + f"<p class='note'>{escape(note)}</p>"

@@ -241,8 +241,8 @@ def _multifidelity(numbers: dict[str, Any]) -> str:
     note = (
         "Multifidelity Monte Carlo takes the network as control variate for few solutions by PG-LOD; it is unbiased "
         f"for PG-LOD whatever the network does. Cost: {cost['nominal']} solutions by PG-LOD, pilot run included, if "
-        f"one costs {cost['ratio']:g} times a solution by the network, which fixes the sample numbers; the "
-        "measured one is of this run. In per cent of the mean of ∫u by PG-LOD; differences ± standard error, of the bias over "
+        f"one costs {cost['ratio']:g} times a solution by the network, which fixes the sample numbers; the measured "
+        "cost is of this run. In per cent of the mean of ∫u by PG-LOD; differences ± standard error, of the bias over "
         "the same fields, to PG-LOD over independent ones."
     )
     return _table(head, rows, 1) + f"<p class='note'>{escape(note)}</p>"

@@ -120,6 +120,7 @@ def _run_all(pipeline: Pipeline, chosen: list[Experiment], folder: Path) -> dict
             tell(f"experiment {experiment.name} failed: {failed[experiment.name]}")
         else:
             tell(f"experiment {experiment.name}: {time.perf_counter() - start:.0f} s in this run")
+        _write_index(folder, pipeline.scale, failed)  # now: a later one may be interrupted
     return failed
 
 
@@ -131,18 +132,23 @@ def _message(error: Exception) -> str:
 
 def _refresh(pipeline: Pipeline, chosen: list[Experiment], folder: Path, failed: dict[str, str]) -> Results:
     """Write the reports anew whose findings look at experiments that were run later, and the index."""
-    results = _stored(folder, pipeline.scale)
+    results, changed = _stored(folder, pipeline.scale), False
     for experiment in chosen:
         numbers = results.get(experiment.name)
         if experiment.name in failed or numbers is None:
             continue
         if numbers["findings"] != [item.as_dict() for item in findings(experiment.name, results)]:
             results[experiment.name] = _write(folder / experiment.name, collect(pipeline, experiment), results)
-    if results or failed:
-        with replacing(folder / INDEX) as temporary:
-            temporary.write_text(render_index(pipeline.scale.name, results, failed), encoding="utf-8")
-        tell(f"all reports: {folder / INDEX}")
+            changed = True
+    if changed:
+        _write_index(folder, pipeline.scale, failed)
+    tell(f"all reports: {folder / INDEX}")
     return results
+
+
+def _write_index(folder: Path, scale: Scale, failed: dict[str, str]) -> None:
+    with replacing(folder / INDEX) as temporary:
+        temporary.write_text(render_index(scale.name, _stored(folder, scale), failed), encoding="utf-8")
 
 
 def _stored(folder: Path, scale: Scale) -> Results:
@@ -158,14 +164,14 @@ def _stored(folder: Path, scale: Scale) -> Results:
 
 
 def _write(folder: Path, outcome: Outcome, others: Results) -> dict[str, Any]:
-    """The files of an experiment."""
+    """The files of an experiment; the numbers last, so that the report belongs to them."""
     results = others | {outcome.experiment.name: outcome.numbers}
     found = findings(outcome.experiment.name, results)
     numbers = outcome.numbers | {"findings": [item.as_dict() for item in found]}
-    write_json(folder / _RESULT, numbers)
     _write_paraview(folder / "paraview", outcome)
     with tempfile.TemporaryDirectory() as pictures, replacing(folder / _REPORT) as temporary:
         temporary.write_text(render(numbers, draw(outcome, Path(pictures)), found), encoding="utf-8")
+    write_json(folder / _RESULT, numbers)
     tell(f"report in {folder / _REPORT}")
     return numbers
 

@@ -284,25 +284,26 @@ def _choices_of_training(scale: Scale, experiment: Experiment, small: bool) -> l
     drops = "half of all" if experiment.hierarchical else "half, and three quarters of all"
     return [
         ("hidden widths of the paper's network", "–".join(map(str, paper["widths"])), "scale" if small else "chosen"),
-        ("its initial weights without transfer", "PyTorch's default of a linear layer", "chosen"),
-        ("its loss (4.1)", "mean of |Ψ(Z) - vec S|² / |vec S|²", "reconstructed"),
-        ("its batch size", f"{scale.batch_size}", "chosen"),
+        ("initial weights of the paper's network without transfer", "PyTorch's default of a linear layer", "chosen"),
+        ("loss (4.1)", "mean of |Ψ(Z) - vec S|² / |vec S|²", "reconstructed"),
+        ("batch size of the paper's network", f"{scale.batch_size}", "chosen"),
         (
-            "its step sizes",
+            "step sizes of the paper's network",
             f"1e-3, then {' and '.join(('1e-4', '1e-5')[: 1 if experiment.hierarchical else 2])}",
             "chosen",
         ),
-        ("epochs of the drops", drops, "chosen"),
-        ("its Adam", "β = (0.9, 0.999), ε = 1e-8, no weight decay", "chosen"),
+        ("epochs of these drops", drops, "chosen"),
+        ("Adam of the paper's network", "β = (0.9, 0.999), ε = 1e-8, no weight decay", "chosen"),
         (
             "epochs, of both networks",
             ", ".join(f"{k} {v}" for k, v in scale.epochs.items()),
             "scale" if small else "chosen",
         ),
         ("precision of the networks", "float32", "chosen"),
+        ("trainings", "one of each kind: intervals are over fields, not over seeds of trainings", "chosen"),
         ("weights that are kept", "those of the smallest validation loss", "chosen"),
         ("default network, not in the paper", options, "scale" if small else "chosen"),
-        ("its training", ", ".join(f"{key} {usual[key]}" for key in training), "chosen"),
+        ("training of the default network", ", ".join(f"{key} {usual[key]}" for key in training), "chosen"),
     ]
 
 

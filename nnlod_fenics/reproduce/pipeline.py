@@ -14,10 +14,12 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.job import Interrupted
 from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.errors import InputError
 from nnlod_fenics.evaluation import FRESH_STAGE, compare
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.launch import available_cores, launch_generation, write_config
 from nnlod_fenics.output.files import replacing
+from nnlod_fenics.progress import tell
 from nnlod_fenics.reproduce.cache import Cache, Stage
 from nnlod_fenics.reproduce.experiments import (
     BASE,
@@ -109,10 +111,19 @@ class Pipeline:
             extra = {"device": self.device}
             if before is not None:
                 extra["init_from"] = str((before.folder / "model").resolve())
-            content = TrainingData.of(self.dataset(experiment), count)
-            train(content, folder / "model", network, options, TrainingSettings.from_dict(training | extra), True)
+            content, model = TrainingData.of(self.dataset(experiment), count), folder / "model"
+            given = TrainingSettings.from_dict(training | extra)
+            try:
+                train(content, model, network, options, given, resume=True)
+            except InputError as error:  # a damaged checkpoint, or one of a folder that was moved
+                if not model.exists():
+                    raise
+                tell(f"{title}: {error} It starts anew.")
+                train(content, model, network, options, given, overwrite=True)
 
-        title = f"network {network} of {experiment.name}, {size} dataset, {start}"
+        title = f"network {network} of {experiment.name}"
+        if experiment.name != BASE.name:
+            title += f", {size} dataset, {start}"
         return self.cache.stage("model", title, settings, work)
 
     def _before(self, experiment: Experiment, network: str) -> Stage | None:

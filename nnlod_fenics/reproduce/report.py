@@ -83,7 +83,8 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
         "<h2 id='findings'>The paper's findings in this run</h2>",
         "<p>Shown or not shown: the 95 % confidence intervals (in brackets) lie on one side of what the criterion "
         "asks; not decided: they contain both answers. What belongs to the same fields is compared field by field; "
-        "losses and errors by the ratio of their geometric means.</p>",
+        "losses and errors by the ratio of their geometric means. Each network was trained once: the seed of its "
+        "training is in no interval.</p>",
         *(_finding(item) for item in found),
     ]
     return _page(title, parts)

@@ -120,7 +120,7 @@ def test_what_is_chosen_is_listed_once(scale):
         assert ("representative correlation lengths of the datasets" in rows) == experiment.hierarchical
         assert f"of this experiment {experiment.seed};" in rows["seeds"]["value"]
         assert {"right-hand side", "numbers in a dataset", "multifidelity means, not in the paper"} <= set(rows)
-        assert f"{TrainingSettings().learning_rate}" in rows["its training"]["value"]
+        assert f"{TrainingSettings().learning_rate}" in rows["training of the default network"]["value"]
 
 
 # -- before anything is computed ---------------------------------------------------------------------
@@ -367,8 +367,8 @@ def test_an_interrupted_training_goes_on(run, tmp_path, monkeypatch):
         if epoch == 3:
             raise KeyboardInterrupt
 
-    def interrupted(data, folder, network, options, settings, resume):
-        return train(data, folder, network, options, replace(settings, checkpoint_minutes=0.0), resume, on_epoch=stop)
+    def interrupted(data, folder, network, options, settings, **how):
+        return train(data, folder, network, options, replace(settings, checkpoint_minutes=0.0), on_epoch=stop, **how)
 
     source = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
     shutil.copytree(source.data(EXPERIMENTS["1"]).folder, tmp_path / source.data(EXPERIMENTS["1"]).key)
@@ -385,6 +385,19 @@ def test_an_interrupted_training_goes_on(run, tmp_path, monkeypatch):
     assert after[:3] == before  # the seconds too: these epochs were not repeated
     expected = [entry["train"] for entry in json.loads(whole.read_text())]
     assert [entry["train"] for entry in after] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_training_whose_checkpoint_does_not_fit_starts_anew(run, tmp_path, capsys):
+    """The folder was moved: the path of the model that transfer starts from is another one."""
+    shutil.copytree(run[0] / "tiny" / "cache", tmp_path / "cache")
+    pipeline, arguments = Pipeline(TINY, Cache(tmp_path / "cache")), (EXPERIMENTS["1"], "structured", "small")
+    stage = pipeline.model(*arguments)
+    (stage.folder / "stage.json").unlink()
+    pipeline.model(*arguments)
+    assert pipeline.cache.executed == [stage.key] and "It starts anew." in capsys.readouterr().err
+    source = Pipeline(TINY, Cache(run[0] / "tiny" / "cache")).model(*arguments).folder
+    losses = [json.loads((f / "model" / "loss.json").read_text())[-1]["train"] for f in (stage.folder, source)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_one_job_at_a_time(run):

@@ -26,7 +26,7 @@ __all__ = ["VERSION", "Cache", "Stage"]
 
 VERSION = 2  # of what stages write, and of the networks and laws that they use
 _MARK, _CLOCK = "stage.json", "clock.json"
-_TICK = 5.0  # seconds of a killed run that may be lost
+_TICK = 2.0  # seconds of a killed run that may be lost
 
 
 @dataclass(frozen=True)

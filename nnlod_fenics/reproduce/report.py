@@ -335,19 +335,18 @@ def _key_numbers(results: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _answers(results: Mapping[str, dict[str, Any]]) -> str:
-    """A table of all verdicts for each finding, experiments across."""
-    claims: dict[str, dict[str, list[str]]] = {}
+    """All verdicts on each finding: for each answer the networks and their experiments."""
+    claims: dict[str, dict[str, dict[str, list[str]]]] = {}
     for name, numbers in results.items():
         for finding in numbers["findings"]:
             for verdict in finding["verdicts"]:
-                claims.setdefault(finding["claim"], {}).setdefault(verdict["answer"], []).append(
-                    f"{name} {verdict['network']}"
-                )
+                networks = claims.setdefault(finding["claim"], {}).setdefault(verdict["answer"], {})
+                networks.setdefault(verdict["network"], []).append(name.replace("-", "\N{NON-BREAKING HYPHEN}"))
     lines = []
     for claim, answers in claims.items():
         lines.append(f"<div class='finding'><p><b>{escape(claim)}</b></p>")
         for answer in filter(answers.get, ANSWERS):
-            where = escape(", ".join(answers[answer]))
+            where = escape("; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items()))
             lines.append(f"<p><span class='verdict {_CLASSES[answer]}'>{answer}</span>: {where}</p>")
         lines.append("</div>")
     return "\n".join(lines)

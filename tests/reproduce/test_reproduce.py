@@ -51,6 +51,14 @@ TINY = Scale(
 NAMES = ["1", "1-H"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_rank():
+    """Data without mpirun, which takes longer to start than these data to make; tests of the demo have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nnlod_fenics.reproduce.pipeline.available_cores", lambda: 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> tuple[Path, dict]:
     """Experiments 1 and 1-H, and what they return."""

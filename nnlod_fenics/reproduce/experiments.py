@@ -111,8 +111,9 @@ class Scale:
         fields: Fresh realizations for means and biases.
         work: Cost of a multifidelity mean, its pilot run included, in solutions by PG-LOD.
         pilot: Samples of its pilot run.
-        cost_ratio: Cost of a solution by PG-LOD over one by a network that its sample numbers are made for: a
-            fixed one, since with a measured one the results would not be the same in the next run.
+        cost_ratio: Cost of a solution by PG-LOD over one by a network, the field included, that its sample numbers
+            are made for, by kind of field: fixed ones, since with measured ones the results would not be the same in
+            the next run.
         options: Options of each network.
     """
 
@@ -125,7 +126,7 @@ class Scale:
     fields: int
     work: int
     pilot: int
-    cost_ratio: float
+    cost_ratio: Mapping[str, float]
     options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ SCALES = {
         fields=100,
         work=50,
         pilot=16,
-        cost_ratio=100.0,
+        cost_ratio={"lognormal": 100.0, "hierarchical": 50.0},
         options={
             "paper": {"widths": [300, 300, 240, 240, 180, 150, 150]},
             "structured": {"channels": 8, "means": 16},
@@ -169,7 +170,7 @@ SCALES = {
         fields=200,
         work=200,
         pilot=32,
-        cost_ratio=100.0,
+        cost_ratio={"lognormal": 100.0, "hierarchical": 50.0},
     ),
 }
 
@@ -236,7 +237,7 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
         *_choices_of_data(scale, experiment, small),
         *(_choices_of_hierarchy(experiment) if experiment.hierarchical else []),
         *_choices_of_training(scale, experiment, small),
-        *_choices_of_evaluation(scale, small),
+        *_choices_of_evaluation(scale, experiment, small),
     ]
     return [dict(zip(("what", "value", "mark"), row, strict=True)) for row in rows]
 
@@ -307,8 +308,9 @@ def _choices_of_training(scale: Scale, experiment: Experiment, small: bool) -> l
     ]
 
 
-def _choices_of_evaluation(scale: Scale, small: bool) -> list[tuple[str, str, str]]:
-    run = f"cost {scale.work} solutions by PG-LOD, pilot {scale.pilot}, PG-LOD {scale.cost_ratio:g} times the network"
+def _choices_of_evaluation(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
+    ratio = scale.cost_ratio[experiment.fresh_field["kind"]]
+    run = f"cost {scale.work} solutions by PG-LOD, pilot {scale.pilot}, PG-LOD {ratio:g} times the network"
     return [
         ("fresh realization", "the first one of its stream of random numbers, whatever its contrast", "chosen"),
         ("fresh realizations for means and biases", f"{scale.fields}", "scale" if small else "chosen"),

@@ -318,7 +318,8 @@ def _cheaper(name: str, network: str, results: Results) -> tuple[str, str]:
     gain, errors = part["gain"], (part["standard error"], part["PG-LOD at equal cost"]["integral"])
     evidence = (
         f"standard errors {100 * errors[0]:.2f} % and {100 * errors[1]:.2f} %, variances by a factor "
-        f"{_number(gain['mean'])} ({_number(gain['low'])} to {_number(gain['high'])})"
+        f"{_number(gain['mean'])} ({_number(gain['low'])} to {_number(gain['high'])}); measured cost "
+        f"{part['cost']['measured, in PG-LOD solutions']:.0f} instead of {part['cost']['nominal']} solutions by PG-LOD"
     )
     if not part["network used"]:
         evidence += "; the pilot run found that the network does not pay, and it was not used"

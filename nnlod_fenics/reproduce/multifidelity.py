@@ -34,7 +34,7 @@ def settings_of(scale: Scale, experiment: Experiment) -> dict[str, Any]:
         "samples": scale.work,
         "seed": experiment.seed,
         "pilot": scale.pilot,
-        "cost_ratio": scale.cost_ratio,
+        "cost_ratio": scale.cost_ratio[experiment.fresh_field["kind"]],
     }
 
 
@@ -50,17 +50,18 @@ def make_estimate(folder: Path, scale: Scale, experiment: Experiment, model: NNL
     grid = scale.grid
     law = make_field(experiment.fresh_field, grid.dim, grid.coefficient)
     whole = {_INTEGRAL: BoxAverage((0.0,) * grid.dim, (1.0,) * grid.dim)}
-    settings = MonteCarloSettings(**settings_of(scale, experiment))
+    given = settings_of(scale, experiment)
+    settings = MonteCarloSettings(**given)
     estimate = monte_carlo(grid, law, settings, model, functionals=whole, output=folder / "run", resume=True)
     with replacing(folder / _FIELDS) as temporary:
         np.savez(temporary, mean=estimate.mean, error=estimate.standard_error)
     value = estimate.functionals[_INTEGRAL]
     content = {
-        "settings": settings_of(scale, experiment),
+        "settings": given,
         "network used": estimate.network_bias is not None,
         "samples": estimate.samples,
         "seconds": estimate.seconds,
-        "cost": {"nominal": scale.work, "ratio": scale.cost_ratio} | _measured(estimate),
+        "cost": {"nominal": scale.work, "ratio": given["cost_ratio"]} | _measured(estimate),
         "integral": {
             "mean": value.mean,
             "standard error": value.standard_error,

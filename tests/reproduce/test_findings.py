@@ -65,6 +65,7 @@ def made_mean() -> dict:
         "PG-LOD at equal cost": {"integral": 0.03},
         "gain": {"mean": 100.0, "low": 40.0, "high": 200.0},
         "network used": True,
+        "cost": {"nominal": 50, "measured, in PG-LOD solutions": 51.0},
     }
 
 

@@ -45,7 +45,7 @@ TINY = Scale(
     fields=4,
     work=24,
     pilot=4,
-    cost_ratio=20.0,
+    cost_ratio={"lognormal": 20.0, "hierarchical": 20.0},
     options={"paper": {"widths": [20, 20]}, "structured": {"channels": 2, "means": 2}},
 )
 NAMES = ["1", "1-H"]

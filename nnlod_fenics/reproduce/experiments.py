@@ -170,7 +170,7 @@ SCALES = {
         fields=200,
         work=200,
         pilot=32,
-        cost_ratio={"lognormal": 100.0, "hierarchical": 50.0},
+        cost_ratio={"lognormal": 20.0, "hierarchical": 20.0},
     ),
 }
 

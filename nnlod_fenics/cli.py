@@ -245,10 +245,9 @@ def reproduce(
     """
     from nnlod_fenics.reproduce import reproduce as run
 
-    words = {True: "shown", False: "not shown", None: "not examined"}
     for name, result in run(experiments, scale, output, device).items():
         rows = [
-            (finding["claim"], ", ".join(f"{v['network']}: {words[v['shown']]}" for v in finding["verdicts"]))
+            (finding["claim"], ", ".join(f"{v['network']}: {v['answer']}" for v in finding["verdicts"]))
             for finding in result["findings"]
         ]
         _print_table(f"experiment {name}, report in {output / scale / name / 'report.html'}", rows)

@@ -178,7 +178,7 @@ class HierarchicalField:
     def sample(self, seed: int, index: int, stage: int = 0) -> FieldSample:
         """Draw the parameters, then the field; see :class:`FieldLaw`."""
         rng = _generator(seed, stage, index)
-        drawn = {name: law.draw(rng) for name, law in self.parameters.items()}
+        drawn = {name: law.draw(rng, index) for name, law in self.parameters.items()}
         embedding = self._embedding(drawn["correlation_length"], drawn["smoothness"])
         return FieldSample(math.sqrt(drawn["variance"]) * embedding.draw(rng), drawn)
 
@@ -251,8 +251,8 @@ def make_field(settings: dict[str, Any], dim: int, cells: int) -> FieldLaw:
     Args:
         settings: ``kind`` (``"lognormal"``, ``"hierarchical"`` or ``"uniform"``) and its keys: ``variance``,
             ``correlation_length``, ``smoothness``, ``covariance``, ``sampler``; the first three of a
-            hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}`` or
-            ``{choice = [...]}``; ``alpha``, ``beta`` for uniformly elliptic coefficients.
+            hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``, ``{choice = [...]}`` or
+            ``{cycle = [...]}``; ``alpha``, ``beta`` for uniformly elliptic coefficients.
         dim: Space dimension.
         cells: Cells of T_ε per axis.
 

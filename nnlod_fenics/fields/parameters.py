@@ -13,7 +13,7 @@ from nnlod_fenics.fields.arguments import is_positive
 
 __all__ = ["Parameter", "parse_parameter"]
 
-_FORMS = "a positive number, {uniform = [a, b]}, {loguniform = [a, b]} or {choice = [a, b, …]}"
+_FORMS = "a positive number, {uniform = [a, b]}, {loguniform = [a, b]}, {choice = [a, b, …]} or {cycle = [a, b, …]}"
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,12 @@ class Parameter:
     """The law of a positive parameter.
 
     Attributes:
-        kind: ``"fixed"``, ``"uniform"``, ``"loguniform"`` or ``"choice"``.
+        kind: ``"fixed"``, ``"uniform"``, ``"loguniform"``, ``"choice"`` or ``"cycle"``.
         values: The number, the ends of the interval, or the list.
+
+    Note:
+        ``"cycle"`` gives realization k the entry k mod n of its list of n: every part of a dataset has as many of
+        each, up to one. Two such lists are gone through in step.
     """
 
     kind: str
@@ -31,14 +35,16 @@ class Parameter:
     @property
     def finite(self) -> bool:
         """Whether it takes finitely many values only."""
-        return self.kind in ("fixed", "choice")
+        return self.kind in ("fixed", "choice", "cycle")
 
-    def draw(self, rng: np.random.Generator) -> float:
-        """Draw a value."""
+    def draw(self, rng: np.random.Generator, index: int) -> float:
+        """Draw the value of realization ``index``."""
         if self.kind == "fixed":
             return self.values[0]
         if self.kind == "choice":
             return self.values[int(rng.integers(len(self.values)))]
+        if self.kind == "cycle":
+            return self.values[index % len(self.values)]
         low, high = self.values
         if self.kind == "uniform":
             return float(rng.uniform(low, high))
@@ -54,7 +60,8 @@ def parse_parameter(key: str, given: Any) -> Parameter:
 
     Args:
         key: Name of the setting.
-        given: A positive number, ``{"uniform": [a, b]}``, ``{"loguniform": [a, b]}`` or ``{"choice": [...]}``.
+        given: A positive number, ``{"uniform": [a, b]}``, ``{"loguniform": [a, b]}``, ``{"choice": [...]}`` or
+            ``{"cycle": [...]}``.
 
     Returns:
         The law.
@@ -67,7 +74,7 @@ def parse_parameter(key: str, given: Any) -> Parameter:
     if isinstance(given, dict) and len(given) == 1:
         ((kind, values),) = given.items()
         fits = isinstance(values, (list, tuple)) and len(values) > 0 and all(is_positive(v) for v in values)
-        if fits and kind == "choice":
+        if fits and kind in ("choice", "cycle"):
             return Parameter(kind, tuple(map(float, values)))
         if fits and kind in ("uniform", "loguniform") and len(values) == 2 and values[0] < values[1]:
             return Parameter(kind, tuple(map(float, values)))

@@ -2,26 +2,31 @@
 
 A stage is named by its kind and a hash of its settings; these contain the keys of the stages it is made from. Its
 folder gets the file ``stage.json`` last: a folder without it is of an interrupted stage, which is entered again and
-finds what it has already written.
+finds what it has already written, the time spent so far included.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from nnlod_fenics.errors import InputError
 from nnlod_fenics.progress import tell
 from nnlod_fenics.surrogate.storage import read_json, write_json
 
-__all__ = ["Cache", "Stage"]
+__all__ = ["VERSION", "Cache", "Stage"]
 
-_MARK = "stage.json"
-_VERSION = 1  # of what stages write
+VERSION = 2  # of what stages write, and of the networks and laws that they use
+_MARK, _CLOCK = "stage.json", "clock.json"
+_TICK = 2.0  # seconds of a killed run that may be lost
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,52 @@ class Stage:
     Attributes:
         folder: What it has written.
         key: Name of the folder; equal for equal settings.
-        seconds: Time it took, in the run that finished it.
+        seconds: Time it took, interrupted runs included.
+        runs: How many runs it took.
     """
 
     folder: Path
     key: str
     seconds: float
+    runs: int = 1
+
+
+class _Clock:
+    """Time spent on a stage, over all runs; written now and then, since a killed run has no time to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._stop = path, threading.Event()
+        self._before, self.runs = 0.0, 1
+        with suppress(InputError, KeyError, TypeError, ValueError):
+            found = read_json(path)
+            self._before, self.runs = float(found["seconds"]), int(found["runs"]) + 1
+        self._start = time.perf_counter()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+
+    @property
+    def seconds(self) -> float:
+        """Up to now."""
+        return self._before + time.perf_counter() - self._start
+
+    def _write(self) -> None:
+        with suppress(InputError, OSError):  # the stage itself tells of a full disk
+            write_json(self._path, {"seconds": self.seconds, "runs": self.runs})
+
+    def _tick(self) -> None:
+        while not self._stop.wait(_TICK):
+            self._write()
+
+    def __enter__(self) -> _Clock:
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._write()
 
 
 class Cache:
@@ -65,15 +110,17 @@ class Cache:
         Returns:
             The finished stage.
         """
-        text = json.dumps({"version": _VERSION, "kind": kind, "settings": settings}, sort_keys=True)
+        text = json.dumps({"version": VERSION, "kind": kind, "settings": settings}, sort_keys=True)
         key = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         folder = self.folder / key
         if not (folder / _MARK).exists():
             folder.mkdir(parents=True, exist_ok=True)
-            start = time.perf_counter()
-            work(folder)
-            seconds = time.perf_counter() - start
-            write_json(folder / _MARK, {"kind": kind, "title": title, "seconds": seconds, "settings": settings})
+            with _Clock(folder / _CLOCK) as clock:
+                work(folder)
+            mark = {"kind": kind, "title": title, "seconds": clock.seconds, "runs": clock.runs, "settings": settings}
+            write_json(folder / _MARK, mark)
+            (folder / _CLOCK).unlink(missing_ok=True)
             self.executed.append(key)
-            tell(f"{title}: {seconds:.1f} s")
-        return Stage(folder, key, float(read_json(folder / _MARK)["seconds"]))
+            tell(f"{title}: {clock.seconds:.1f} s" + (f" in {clock.runs} runs" if clock.runs > 1 else ""))
+        found = read_json(folder / _MARK)
+        return Stage(folder, key, float(found["seconds"]), int(found["runs"]))

@@ -6,6 +6,7 @@ text does not state is listed by :func:`choices`.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,8 @@ from typing import Any
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.surrogate.settings import PAPER
+from nnlod_fenics.surrogate.networks import NETWORKS as REGISTRY
+from nnlod_fenics.surrogate.settings import PAPER, TrainingSettings
 
 __all__ = [
     "BASE",
@@ -25,6 +27,7 @@ __all__ = [
     "Experiment",
     "Scale",
     "choices",
+    "network_options",
     "select",
     "training_settings",
 ]
@@ -36,6 +39,7 @@ STARTS = ("scratch", "transfer")
 _CONTRASTS = {"low": 0.1, "moderate": 0.5, "high": 1.0}  # σ²
 _RHO, _SMOOTHNESS = 0.05, 0.5
 _RHOS = (0.05, 0.1, 0.15, 0.2, 0.25)
+_WITHOUT_EFFECT = ("device", "checkpoint_minutes", "init_from", "tensorboard")  # or told by the stage before
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ class Experiment:
 
     @property
     def training_field(self) -> dict[str, Any]:
-        """Law of the training fields; hierarchical ones have representative correlation lengths."""
+        """Law of the training fields; hierarchical ones have representative correlation lengths, as many of each."""
         if self.name == BASE.name:
             return {"kind": "uniform", "alpha": 1.0, "beta": 5.0}
-        return self._field({"choice": list(_RHOS)})
+        return self._field({"cycle": list(_RHOS)})
 
     @property
     def fresh_field(self) -> dict[str, Any]:
@@ -103,9 +107,13 @@ class Scale:
         realizations: Realizations of the small and the large dataset by contrast, lognormal or hierarchical alike;
             the small dataset is the first part of the large one.
         epochs: Epochs for the base network, and on small and large datasets.
-        batch_size: Patches of a step, for the paper's network.
-        structured: How the training of the default network differs from its usual one.
+        batch_size: Patches of a step, for the paper's network; the default one has its usual training.
         fields: Fresh realizations for means and biases.
+        work: Cost of a multifidelity mean, its pilot run included, in solutions by PG-LOD.
+        pilot: Samples of its pilot run.
+        cost_ratio: Cost of a solution by PG-LOD over one by a network, the field included, that its sample numbers
+            are made for, by kind of field: fixed ones, since with measured ones the results would not be the same in
+            the next run.
         options: Options of each network.
     """
 
@@ -115,8 +123,10 @@ class Scale:
     realizations: Mapping[str, Mapping[str, int]]
     epochs: Mapping[str, int]
     batch_size: int
-    structured: Mapping[str, Any]
     fields: int
+    work: int
+    pilot: int
+    cost_ratio: Mapping[str, float]
     options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -134,11 +144,13 @@ SCALES = {
         name="small",
         grid=Grid(dim=2, coarse=8, fine=64, ell=2, coefficient=32),
         base=100,
-        realizations={contrast: {"small": 40, "large": 200} for contrast in _CONTRASTS},
+        realizations={contrast: {"small": 50, "large": 200} for contrast in _CONTRASTS},
         epochs={"base": 30, "small": 60, "large": 30},
         batch_size=256,
-        structured={"batch_size": 256, "learning_rate": 6e-3},
         fields=100,
+        work=50,
+        pilot=16,
+        cost_ratio={"lognormal": 100.0, "hierarchical": 50.0},
         options={
             "paper": {"widths": [300, 300, 240, 240, 180, 150, 150]},
             "structured": {"channels": 8, "means": 16},
@@ -155,8 +167,10 @@ SCALES = {
         },
         epochs={"base": 60, "small": 60, "large": 60},
         batch_size=1000,
-        structured={},
         fields=200,
+        work=200,
+        pilot=32,
+        cost_ratio={"lognormal": 20.0, "hierarchical": 20.0},
     ),
 }
 
@@ -178,23 +192,37 @@ def select(names: list[str]) -> list[Experiment]:
 def training_settings(scale: Scale, experiment: Experiment, network: str, size: str) -> dict[str, Any]:
     """Settings of a training, for :meth:`TrainingSettings.from_dict`.
 
+    All that matter are there, so that a change of a default is another training.
+
     Args:
         scale: The scale.
         experiment: The experiment, or :data:`BASE`.
         network: ``"paper"``: Adam with a piecewise constant step size, two drops, in hierarchical runs one, as in
-            the paper; ``"structured"``: Adam with a warm-up and a cosine.
+            the paper; ``"structured"``: the defaults of the package, with a warm-up in a twelfth of the epochs.
         size: ``"small"`` or ``"large"``; of no account for the base network.
 
     Returns:
         The table.
     """
-    epochs = scale.epochs["base" if experiment.name == BASE.name else size]
-    if network == "structured":
-        return {"epochs": epochs, "warmup": epochs / 12, **scale.structured}
-    drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
-    first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two
-    own = {"epochs": epochs, "batch_size": scale.batch_size}
-    return PAPER | own | {"drops": list(first.values())[: 1 if experiment.hierarchical else 2]}
+    given: dict[str, Any] = {"epochs": scale.epochs["base" if experiment.name == BASE.name else size]}
+    epochs = given["epochs"]
+    if network == "structured":  # with few steps an epoch, one epoch of warm-up would leave it on a plateau
+        given["warmup"] = epochs / 12
+    if network == "paper":
+        drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
+        first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two
+        own = {"batch_size": scale.batch_size, "drops": list(first.values())[: 1 if experiment.hierarchical else 2]}
+        given = PAPER | given | own
+    settings = TrainingSettings.from_dict(given).as_dict()
+    return {key: value for key, value in settings.items() if key not in _WITHOUT_EFFECT}
+
+
+def network_options(scale: Scale, network: str) -> dict[str, Any]:
+    """Options of a network, those that are not given by the scale at their defaults."""
+    parameters = inspect.signature(REGISTRY[network]).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    options: dict[str, Any] = json.loads(json.dumps(defaults | scale.options.get(network, {})))
+    return options
 
 
 def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
@@ -204,41 +232,90 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
         Tables with ``what``, ``value`` and ``mark`` (``chosen``: a documented default of this package;
         ``reconstructed``: it follows from the text or the papers it builds on; ``scale``: smaller than there).
     """
-    g = scale.grid
-    widths = scale.options.get("paper", {}).get("widths", [1000, 1000, 800, 800, 600, 400, 300])
-    mesh = f"H = 1/{g.coarse}, ε = 1/{g.coefficient}, h = 1/{g.fine}, ℓ = {g.ell}"
-    counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in SIZES)
     small = scale.name != "paper"
     rows = [
+        *_choices_of_data(scale, experiment, small),
+        *(_choices_of_hierarchy(experiment) if experiment.hierarchical else []),
+        *_choices_of_training(scale, experiment, small),
+        *_choices_of_evaluation(scale, experiment, small),
+    ]
+    return [dict(zip(("what", "value", "mark"), row, strict=True)) for row in rows]
+
+
+def _choices_of_data(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
+    g = scale.grid
+    mesh = f"H = 1/{g.coarse}, ε = 1/{g.coefficient}, h = 1/{g.fine}, ℓ = {g.ell}"
+    counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in SIZES)
+    rows = [
+        ("discretisation", mesh, "scale" if small else "reconstructed"),
+        ("right-hand side", "f = 1", "chosen"),
+        ("quasi-interpolation", "nodal averages of element-wise L² projections", "reconstructed"),
         ("uniformly elliptic coefficients of the base network", "A i.i.d. uniform in [1, 5] on T_ε", "chosen"),
         ("smoothness ν", f"{_SMOOTHNESS}", "chosen"),
         ("variance σ²", f"{experiment.variance}", "chosen"),
-        ("discretisation", mesh, "scale" if small else "reconstructed"),
-        ("realizations", counts, "scale" if small else "chosen" if experiment.hierarchical else "given"),
-        ("realizations of the base network", f"{scale.base}", "chosen"),
-        ("hidden widths of the paper's network", "–".join(map(str, widths)), "scale" if small else "chosen"),
-        ("batch size of the paper's network", f"{scale.batch_size}", "chosen"),
-        ("epochs", ", ".join(f"{key} {value}" for key, value in scale.epochs.items()), "chosen"),
-        ("step sizes of the paper's network", "1e-3, after drops 1e-4 and 1e-5", "chosen"),
-        ("epochs of the drops", "half, and three quarters of all (hierarchical: half)", "chosen"),
-        ("right-hand side", "f = 1", "chosen"),
-        ("quasi-interpolation", "nodal averages of element-wise L² projections", "reconstructed"),
-        ("loss (4.1)", "mean of |Ψ(Z) - vec S|² / |vec S|²", "reconstructed"),
-        ("fresh realizations for means and biases", f"{scale.fields}", "chosen"),
+        ("sampler of the Gaussian field", "circulant embedding, exact in law", "reconstructed"),
+        ("realizations of the base network", f"{scale.base}", "scale" if small else "chosen"),
         ("small dataset", "the first part of the large one", "chosen"),
-        ("weights that are kept", "those of the smallest validation loss", "chosen"),
-        ("bounds in the criteria of the findings", "stated with each of them", "chosen"),
+        ("numbers in a dataset", "float32, computed in float64", "chosen"),
+        ("seeds", f"data of the base network {BASE.seed}, of this experiment {experiment.seed}; training 0", "chosen"),
     ]
-    if experiment.hierarchical:
-        rows += [
-            ("correlation length ρ", f"uniform in [{_RHOS[0]}, {_RHOS[-1]}]", "chosen"),
-            ("representative correlation lengths", ", ".join(map(str, _RHOS)), "chosen"),
-            ("small dataset of a hierarchical experiment", "not in the paper, added here", "chosen"),
-            ("transfer starts from", f"the network of experiment {experiment.parent}, large dataset", "chosen"),
-        ]
-    else:
+    if small or experiment.hierarchical:  # the paper's text has the others
+        rows.append(("realizations", counts, "scale" if small else "chosen"))
+    if not experiment.hierarchical:
         rows.append(("correlation length ρ", f"{_RHO}", "chosen"))
-    if scale.options.get("structured"):
-        options = ", ".join(f"{key} {value}" for key, value in scale.options["structured"].items())
-        rows.append(("default network, not in the paper", options, "scale"))
-    return [dict(zip(("what", "value", "mark"), row, strict=True)) for row in rows if row[2] != "given"]
+    return rows
+
+
+def _choices_of_hierarchy(experiment: Experiment) -> list[tuple[str, str, str]]:
+    turn = "in turn, realization k has number k mod 5: as many of each in training, validation and test set"
+    return [
+        ("correlation length ρ of fresh fields", f"uniform in [{_RHOS[0]}, {_RHOS[-1]}]", "chosen"),
+        ("representative correlation lengths of the datasets", ", ".join(map(str, _RHOS)), "chosen"),
+        ("their order", turn, "reconstructed"),
+        ("small dataset of a hierarchical experiment", "not in the paper, added here", "chosen"),
+        ("transfer starts from", f"the network of experiment {experiment.parent}, large dataset", "chosen"),
+    ]
+
+
+def _choices_of_training(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
+    paper, default = network_options(scale, "paper"), network_options(scale, "structured")
+    usual = training_settings(scale, experiment, "structured", "large")
+    options = ", ".join(f"{key} {value}" for key, value in default.items())
+    training = ("optimizer", "batch_size", "learning_rate", "beta2", "schedule", "warmup", "clip")
+    drops = "half of all" if experiment.hierarchical else "half, and three quarters of all"
+    return [
+        ("hidden widths of the paper's network", "–".join(map(str, paper["widths"])), "scale" if small else "chosen"),
+        ("initial weights of the paper's network without transfer", "PyTorch's default of a linear layer", "chosen"),
+        ("loss (4.1)", "mean of |Ψ(Z) - vec S|² / |vec S|²", "reconstructed"),
+        ("batch size of the paper's network", f"{scale.batch_size}", "chosen"),
+        (
+            "step sizes of the paper's network",
+            f"1e-3, then {' and '.join(('1e-4', '1e-5')[: 1 if experiment.hierarchical else 2])}",
+            "chosen",
+        ),
+        ("epochs of these drops", drops, "chosen"),
+        ("Adam of the paper's network", "β = (0.9, 0.999), ε = 1e-8, no weight decay", "chosen"),
+        (
+            "epochs, of both networks",
+            ", ".join(f"{k} {v}" for k, v in scale.epochs.items()),
+            "scale" if small else "chosen",
+        ),
+        ("precision of the networks", "float32", "chosen"),
+        ("trainings", "one of each kind: intervals are over fields, not over seeds of trainings", "chosen"),
+        ("weights that are kept", "those of the smallest validation loss", "chosen"),
+        ("default network, not in the paper", options, "scale" if small else "chosen"),
+        ("training of the default network", ", ".join(f"{key} {usual[key]}" for key in training), "chosen"),
+    ]
+
+
+def _choices_of_evaluation(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
+    ratio = scale.cost_ratio[experiment.fresh_field["kind"]]
+    run = f"cost {scale.work} solutions by PG-LOD, pilot {scale.pilot}, PG-LOD {ratio:g} times the network"
+    return [
+        ("fresh realization", "the first one of its stream of random numbers, whatever its contrast", "chosen"),
+        ("fresh realizations for means and biases", f"{scale.fields}", "scale" if small else "chosen"),
+        ("FEM", "Q1 on T_h; its distance to PG-LOD and NN-LOD is taken on T_h", "chosen"),
+        ("spectral error", "of the coarse matrices of the inner nodes", "reconstructed"),
+        ("multifidelity means, not in the paper", run, "chosen"),
+        ("criteria of the findings and their bounds", "stated with each of them; intervals of 95 %", "chosen"),
+    ]

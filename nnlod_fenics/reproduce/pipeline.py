@@ -1,4 +1,4 @@
-"""The stages of an experiment: data, trained networks, reference solutions, evaluations."""
+"""The stages of an experiment: data, trained networks, reference solutions, evaluations, multifidelity means."""
 
 from __future__ import annotations
 
@@ -7,19 +7,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nnlod_fenics.coefficient import contrast
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.job import Interrupted
 from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.errors import InputError
 from nnlod_fenics.evaluation import FRESH_STAGE, compare
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.launch import available_cores, launch_generation, write_config
 from nnlod_fenics.output.files import replacing
+from nnlod_fenics.progress import tell
 from nnlod_fenics.reproduce.cache import Cache, Stage
-from nnlod_fenics.reproduce.experiments import BASE, EXPERIMENTS, Experiment, Scale, training_settings
+from nnlod_fenics.reproduce.experiments import (
+    BASE,
+    EXPERIMENTS,
+    Experiment,
+    Scale,
+    network_options,
+    training_settings,
+)
+from nnlod_fenics.reproduce.multifidelity import make_estimate, settings_of
 from nnlod_fenics.solve import Solution, solve
-from nnlod_fenics.surrogate import NNLOD, TrainingData, TrainingSettings, evaluate_loss, train
+from nnlod_fenics.surrogate import NNLOD, TrainingData, TrainingSettings, train
+from nnlod_fenics.surrogate.loss import relative_loss
 from nnlod_fenics.surrogate.storage import read_json, write_json
 
 __all__ = ["Pipeline"]
@@ -84,7 +97,7 @@ class Pipeline:
         scale, data = self.scale, self.data(experiment)
         before = self._before(experiment, network) if start == "transfer" else None
         training = training_settings(scale, experiment, network, size)
-        options, count = dict(scale.options.get(network, {})), scale.count(experiment, size)
+        options, count = network_options(scale, network), scale.count(experiment, size)
         settings = {
             "network": network,
             "options": options,
@@ -98,10 +111,19 @@ class Pipeline:
             extra = {"device": self.device}
             if before is not None:
                 extra["init_from"] = str((before.folder / "model").resolve())
-            content = TrainingData.of(self.dataset(experiment), count)
-            train(content, folder / "model", network, options, TrainingSettings.from_dict(training | extra), True)
+            content, model = TrainingData.of(self.dataset(experiment), count), folder / "model"
+            given = TrainingSettings.from_dict(training | extra)
+            try:
+                train(content, model, network, options, given, resume=True)
+            except InputError as error:  # a damaged checkpoint, or one of a folder that was moved
+                if not model.exists():
+                    raise
+                tell(f"{title}: {error} It starts anew.")
+                train(content, model, network, options, given, overwrite=True)
 
-        title = f"network {network} of {experiment.name}, {size} dataset, {start}"
+        title = f"network {network} of {experiment.name}"
+        if experiment.name != BASE.name:
+            title += f", {size} dataset, {start}"
         return self.cache.stage("model", title, settings, work)
 
     def _before(self, experiment: Experiment, network: str) -> Stage | None:
@@ -156,7 +178,6 @@ class Pipeline:
 
         def work(folder: Path) -> None:
             model, dataset = NNLOD.load(trained.folder / "model", device=self.device), self.dataset(experiment)
-            common = Patches.of(dataset, dataset.split().test, self.device)
             first = np.load(references.folder / f"{0:05d}.npz")
             Z, grid = self.fresh(experiment).Z, self.scale.grid
             solutions = {
@@ -164,10 +185,13 @@ class Pipeline:
                 "lod": solve(grid, Z, "lod"),
                 "nn": solve(grid, Z, "nn", model=model),
             }
+            by_field = self._losses_by_field(model, dataset, self.scale.count(experiment, size))
             u = [model.solve(self.fresh(experiment, index).Z) for index in range(self.scale.fields)]
             content: dict[str, Any] = {
                 "parameters": model.description["network"]["parameters"],
-                "losses": model.description["losses"] | {"test, large set": evaluate_loss(model.network, common)},
+                "losses": model.description["losses"]
+                | {"test, large set": float(np.mean(by_field["test, large set"]))},
+                "losses of fields": by_field,
                 "history": read_json(trained.folder / "model" / "loss.json"),
                 "fresh": compare(grid, solutions),
             }
@@ -177,3 +201,39 @@ class Pipeline:
 
         title = f"evaluation of {network} of {experiment.name}, {size} dataset, {start}"
         return self.cache.stage("evaluation", title, {"model": trained.key, "references": references.key}, work)
+
+    def _losses_by_field(self, model: NNLOD, dataset: Dataset, count: int) -> dict[str, list[float]]:
+        """Losses (4.1) of single realizations.
+
+        Those of the sets of a dataset of the first ``count`` ones and of the large test set, and of the training set
+        as many as this has.
+        """
+        own, common = dataset.split(count), dataset.split().test
+        sets = {"train": own.train[: len(common)], "validation": own.validation, "test": own.test}
+        losses = {}
+        for name, members in (sets | {"test, large set": common}).items():
+            patches = Patches.of(dataset, members, self.device)
+            with torch.inference_mode():
+                losses[name] = [
+                    float(relative_loss(model.network(batch.Z, batch.inside), batch.S))
+                    for batch in patches.batches(self.scale.grid.num_elements)
+                ]
+        return losses
+
+    def multifidelity(self, experiment: Experiment, network: str) -> Stage:
+        """The mean over fresh fields by multifidelity Monte Carlo with the network of the large dataset.
+
+        Returns:
+            The stage, see :func:`nnlod_fenics.reproduce.multifidelity.load_estimate`.
+        """
+        trained = self.model(experiment, network)
+        settings = {"model": trained.key, "field": experiment.fresh_field, "run": settings_of(self.scale, experiment)}
+
+        def work(folder: Path) -> None:
+            try:
+                model = NNLOD.load(trained.folder / "model", device=self.device)
+                make_estimate(folder, self.scale, experiment, model)
+            except Interrupted:  # here as everywhere: the same command goes on
+                raise KeyboardInterrupt from None
+
+        return self.cache.stage("multifidelity", f"multifidelity mean of {experiment.name}, {network}", settings, work)

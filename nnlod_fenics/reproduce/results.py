@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.norms import l2_norm, prolong, relative_l2
+from nnlod_fenics.reproduce.cache import VERSION, Stage
 from nnlod_fenics.reproduce.experiments import (
+    BASE,
+    EXPERIMENTS,
     NETWORKS,
     SIZES,
     STARTS,
     Experiment,
+    Scale,
     choices,
+    network_options,
     training_settings,
 )
+from nnlod_fenics.reproduce.multifidelity import compare_means, load_estimate
 from nnlod_fenics.reproduce.pipeline import Pipeline
 from nnlod_fenics.reproduce.statistics import average, differences, mean_field
 from nnlod_fenics.surrogate.storage import read_json
 
-__all__ = ["Outcome", "collect"]
+__all__ = ["Outcome", "collect", "identity"]
 
 Array = npt.NDArray[np.float64]
 
@@ -36,12 +43,14 @@ class Outcome:
         Z: log A of the fresh realization.
         solutions: ``FEM`` on T_h, ``PG-LOD`` on T_H, and for each network and dataset, with transfer learning,
             ``NN-LOD, network, size`` on T_H; all fresh realizations, those along the first axis.
+        estimates: ``mean`` and ``error`` by multifidelity Monte Carlo on T_H, for each network.
     """
 
     experiment: Experiment
     numbers: dict[str, Any]
     Z: Array
     solutions: dict[str, Array]
+    estimates: dict[str, dict[str, Array]]
 
 
 def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
@@ -59,6 +68,8 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
     reference = pipeline.reference_solutions(experiment)
     solutions = {"FEM": reference["fem"], "PG-LOD": reference["lod"]}
     runs: dict[str, Any] = {}
+    means: dict[str, Any] = {}
+    estimates: dict[str, dict[str, Array]] = {}
     for network in NETWORKS:
         for size in SIZES:
             for start in STARTS:
@@ -68,19 +79,18 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
                 runs.setdefault(network, {}).setdefault(size, {})[start] = run
                 if start == "transfer":
                     solutions[f"NN-LOD, {network}, {size}"] = u
+        stages.append(pipeline.multifidelity(experiment, network))
+        own, estimates[network] = load_estimate(stages[-1].folder)
+        u = solutions[f"NN-LOD, {network}, large"]
+        means[network] = compare_means(own, estimates[network]["mean"], u, reference["lod"])
     fresh = pipeline.fresh(experiment)
     numbers = {
         "experiment": experiment.name,
         "contrast": experiment.contrast,
         "scale": scale.name,
-        "sizes": scale.as_dict(),
+        "identity": identity(scale, experiment),
         "grid": grid.as_dict(),
-        "field": {"training": experiment.training_field, "fresh": experiment.fresh_field},
         "realizations": {size: scale.count(experiment, size) for size in SIZES},
-        "training": {
-            network: {size: training_settings(scale, experiment, network, size) for size in SIZES}
-            for network in NETWORKS
-        },
         "fresh": {
             "contrast": float(reference["contrast"][0]),
             "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
@@ -96,10 +106,40 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
             "PG-LOD": mean_field(reference["lod"])
             | {"against FEM": differences(grid, reference["lod"], reference["fem"])},
         },
+        "multifidelity": means,
         "chosen": choices(scale, experiment),
-        "seconds": {stage.key: stage.seconds for stage in stages},
+        "seconds": {
+            part: {stage.key: stage.seconds for stage in some}
+            for part, some in (("own", stages), ("shared", _before(pipeline, experiment)))
+        },
     }
-    return Outcome(experiment, numbers, fresh.Z, solutions)
+    return Outcome(experiment, numbers, fresh.Z, solutions, estimates)
+
+
+def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
+    """Everything that the results of an experiment depend on, but for those that it starts from, as JSON has it."""
+    content = {
+        "version": VERSION,
+        "sizes": scale.as_dict(),
+        "seed": experiment.seed,
+        "field": {"training": experiment.training_field, "fresh": experiment.fresh_field},
+        "training": {
+            network: {size: training_settings(scale, experiment, network, size) for size in SIZES}
+            for network in NETWORKS
+        },
+        "options": {network: network_options(scale, network) for network in NETWORKS},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
+
+
+def _before(pipeline: Pipeline, experiment: Experiment) -> list[Stage]:
+    """Stages that an experiment starts from: the base network's, and those of its parent's network."""
+    stages = []
+    while experiment.parent:
+        experiment = EXPERIMENTS.get(experiment.parent, BASE)
+        stages += [pipeline.data(experiment), *(pipeline.model(experiment, network) for network in NETWORKS)]
+    return stages
 
 
 def _run(

@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnlod_fenics.dataset.folder import locked
-from nnlod_fenics.errors import InputError
+from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.files import replacing
 from nnlod_fenics.output.paraview import write_results
 from nnlod_fenics.progress import tell
 from nnlod_fenics.reproduce.cache import Cache
-from nnlod_fenics.reproduce.experiments import EXPERIMENTS, SCALES, Scale, select
+from nnlod_fenics.reproduce.experiments import EXPERIMENTS, SCALES, Experiment, Scale, select
 from nnlod_fenics.reproduce.findings import findings
 from nnlod_fenics.reproduce.pictures import draw
 from nnlod_fenics.reproduce.pipeline import Pipeline
-from nnlod_fenics.reproduce.report import render
-from nnlod_fenics.reproduce.results import Outcome, collect
+from nnlod_fenics.reproduce.report import render, render_index
+from nnlod_fenics.reproduce.results import Outcome, collect, identity
+from nnlod_fenics.surrogate.processes import find_device
 from nnlod_fenics.surrogate.storage import read_json, write_json
 
-__all__ = ["reproduce"]
+__all__ = ["INDEX", "reproduce"]
 
-_RESULT = "result.json"
+INDEX = "index.html"
+_RESULT, _REPORT = "result.json", "report.html"
+_TOLD = (InputError, MissingDependencyError, NumericalError, OSError)  # whose message says enough
+_RANKS = ("OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+
+Results = dict[str, dict[str, Any]]
 
 
 def reproduce(
     names: list[str], scale: str | Scale = "small", output: str | Path = "results/reproduce", device: str = "cpu"
-) -> dict[str, dict[str, Any]]:
+) -> Results:
     """Run experiments of the paper, or take what is finished from the cache, and write their reports.
 
     Args:
         names: Of ``"1"``, ``"2"``, ``"3"``, ``"1-H"``, ``"2-H"``, ``"3-H"``; or ``"all"``.
         scale: ``"small"``, ``"paper"``, or a scale of one's own.
-        output: Folder for ``cache`` and, for each experiment, ``report.html``, ``result.json`` and ``paraview``.
+        output: Folder for a folder named after the scale, with ``cache``, for each experiment ``report.html``,
+            ``result.json`` and ``paraview``, and ``index.html``, which leads to the reports that are there.
         device: Where networks are trained, ``"cpu"`` or ``"cuda"``.
 
     Returns:
         What the ``result.json`` of each experiment holds.
 
     Raises:
-        InputError: If an argument does not fit, or another job is at work in the folder.
+        InputError: If an argument does not fit, or another job is at work in the folder; before anything is computed.
+        NumericalError: If an experiment failed, in the end: the others are run all the same.
     """
     chosen, size = select(names), _scale(scale)
+    find_device(device, "device")
+    _check_alone()
     folder = Path(output) / size.name
-    pipeline = Pipeline(size, Cache(folder / "cache"), device)
-    outcomes = []
     with locked(folder / "cache"):
-        for experiment in chosen:
-            start = time.perf_counter()
-            outcomes.append(collect(pipeline, experiment))
-            tell(f"experiment {experiment.name}: {time.perf_counter() - start:.0f} s in this run")
-    results = _others(folder, size) | {outcome.experiment.name: outcome.numbers for outcome in outcomes}
-    return {outcome.experiment.name: _write(folder / outcome.experiment.name, outcome, results) for outcome in outcomes}
+        for name in [experiment.name for experiment in chosen]:
+            _check_writable(folder / name)
+        pipeline = Pipeline(size, Cache(folder / "cache"), device)
+        failed = _run_all(pipeline, chosen, folder)
+        results = _refresh(pipeline, chosen, folder, failed)
+    if failed:
+        each = "; ".join(f"experiment {name} failed: {message.rstrip('.')}" for name, message in failed.items())
+        raise NumericalError(f"{each}. What is finished is kept in {str(folder)!r}: run again to go on.")
+    return {experiment.name: results[experiment.name] for experiment in chosen}
+
+
+# -- before --------------------------------------------------------------------------------------------
 
 
 def _scale(scale: str | Scale) -> Scale:
@@ -67,21 +83,96 @@ def _scale(scale: str | Scale) -> Scale:
     return SCALES[scale]
 
 
-def _others(folder: Path, scale: Scale) -> dict[str, Any]:
-    """Results that earlier runs of the same sizes have left, for findings that compare experiments."""
-    found = {name: read_json(folder / name / _RESULT) for name in EXPERIMENTS if (folder / name / _RESULT).exists()}
-    return {name: numbers for name, numbers in found.items() if numbers.get("sizes") == scale.as_dict()}
+def _check_alone() -> None:
+    """Refuse to be one of several ranks; asks the launcher, which works without MPI."""
+    ranks = next((os.environ[name] for name in _RANKS if name in os.environ), "1")
+    if ranks != "1":
+        raise InputError(
+            f"reproduce must be run as a single process, got {ranks} ranks: it starts mpirun itself where that pays."
+        )
 
 
-def _write(folder: Path, outcome: Outcome, results: dict[str, Any]) -> dict[str, Any]:
-    """The files of an experiment."""
+def _check_writable(folder: Path) -> None:
+    """Write and remove a file where the report will be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"output {str(folder)!r} cannot be written: {error.strerror}.") from None
+
+
+# -- experiments ---------------------------------------------------------------------------------------
+
+
+def _run_all(pipeline: Pipeline, chosen: list[Experiment], folder: Path) -> dict[str, str]:
+    """Run experiments one after another, each to its report; what went wrong, by experiment."""
+    failed: dict[str, str] = {}
+    for experiment in chosen:
+        start = time.perf_counter()
+        try:
+            outcome = collect(pipeline, experiment)
+            _write(folder / experiment.name, outcome, _stored(folder, pipeline.scale))
+        except Exception as error:  # one experiment must not take the others with it
+            if not isinstance(error, _TOLD):
+                traceback.print_exc()
+            failed[experiment.name] = _message(error)
+            tell(f"experiment {experiment.name} failed: {failed[experiment.name]}")
+        else:
+            tell(f"experiment {experiment.name}: {time.perf_counter() - start:.0f} s in this run")
+        _write_index(folder, pipeline.scale, failed)  # now: a later one may be interrupted
+    return failed
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename!r}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _refresh(pipeline: Pipeline, chosen: list[Experiment], folder: Path, failed: dict[str, str]) -> Results:
+    """Write the reports anew whose findings look at experiments that were run later, and the index."""
+    results, changed = _stored(folder, pipeline.scale), False
+    for experiment in chosen:
+        numbers = results.get(experiment.name)
+        if experiment.name in failed or numbers is None:
+            continue
+        if numbers["findings"] != [item.as_dict() for item in findings(experiment.name, results)]:
+            results[experiment.name] = _write(folder / experiment.name, collect(pipeline, experiment), results)
+            changed = True
+    if changed:
+        _write_index(folder, pipeline.scale, failed)
+    tell(f"all reports: {folder / INDEX}")
+    return results
+
+
+def _write_index(folder: Path, scale: Scale, failed: dict[str, str]) -> None:
+    with replacing(folder / INDEX) as temporary:
+        temporary.write_text(render_index(scale.name, _stored(folder, scale), failed), encoding="utf-8")
+
+
+def _stored(folder: Path, scale: Scale) -> Results:
+    """Results of this and earlier runs with the same settings, in the paper's order."""
+    found = {}
+    for name, experiment in EXPERIMENTS.items():
+        path = folder / name / _RESULT
+        if path.exists() and (folder / name / _REPORT).exists():
+            numbers = read_json(path)
+            if numbers.get("identity") == identity(scale, experiment):
+                found[name] = numbers
+    return found
+
+
+def _write(folder: Path, outcome: Outcome, others: Results) -> dict[str, Any]:
+    """The files of an experiment; the numbers last, so that the report belongs to them."""
+    results = others | {outcome.experiment.name: outcome.numbers}
     found = findings(outcome.experiment.name, results)
     numbers = outcome.numbers | {"findings": [item.as_dict() for item in found]}
-    write_json(folder / _RESULT, numbers)
     _write_paraview(folder / "paraview", outcome)
-    with tempfile.TemporaryDirectory() as pictures, replacing(folder / "report.html") as temporary:
+    with tempfile.TemporaryDirectory() as pictures, replacing(folder / _REPORT) as temporary:
         temporary.write_text(render(numbers, draw(outcome, Path(pictures)), found), encoding="utf-8")
-    tell(f"report in {folder / 'report.html'}")
+    write_json(folder / _RESULT, numbers)
+    tell(f"report in {folder / _REPORT}")
     return numbers
 
 
@@ -89,4 +180,7 @@ def _write_paraview(folder: Path, outcome: Outcome) -> None:
     grid = Grid(**outcome.numbers["grid"])
     fields = {name: u[0] for name, u in outcome.solutions.items()}
     fields |= {f"{name}, mean": u.mean(axis=0) for name, u in outcome.solutions.items()}
+    for network, estimate in outcome.estimates.items():
+        fields[f"multifidelity, {network}, mean"] = estimate["mean"]
+        fields[f"multifidelity, {network}, standard error"] = estimate["error"]
     write_results(folder, grid, np.exp(outcome.Z), fields)

@@ -1,8 +1,9 @@
-"""Means over fresh fields, with standard errors, and differences between methods on the same fields."""
+"""Means over fields with confidence intervals, and differences between methods on the same fields."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,14 @@ from scipy import stats
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.norms import l2_norm, prolong, relative_l2
 
-__all__ = ["average", "differences", "integrals", "mean_field"]
+__all__ = ["average", "combination", "differences", "distance_of_means", "integrals", "mean_field"]
 
 Array = npt.NDArray[np.float64]
+
+
+def _interval(mean: float, error: float, degrees: float, level: float = 0.95) -> dict[str, float]:
+    width = float(stats.t.ppf(0.5 + level / 2, degrees)) * error if error > 0 else 0.0
+    return {"mean": mean, "standard error": error, "low": mean - width, "high": mean + width}
 
 
 def average(values: npt.ArrayLike) -> dict[str, float]:
@@ -27,9 +33,30 @@ def average(values: npt.ArrayLike) -> dict[str, float]:
         ``mean``, ``standard error`` and the ends ``low`` and ``high`` of the 95 % confidence interval by Student's t.
     """
     x = np.asarray(values, dtype=np.float64)
-    mean, error = float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
-    width = float(stats.t.ppf(0.975, len(x) - 1)) * error
-    return {"mean": mean, "standard error": error, "low": mean - width, "high": mean + width}
+    return _interval(float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x))), len(x) - 1)
+
+
+def combination(parts: Sequence[tuple[float, npt.ArrayLike]], level: float = 0.95) -> dict[str, float]:
+    """A linear combination of means of independent samples.
+
+    Args:
+        parts: Factors and samples of at least one number each, together of more numbers than samples. A sample of a
+            single number counts as exact.
+        level: Probability of the confidence interval.
+
+    Returns:
+        As :func:`average`, with the degrees of freedom of Welch and Satterthwaite.
+    """
+    mean, squared, spread = 0.0, 0.0, 0.0
+    for factor, values in parts:
+        x = np.asarray(values, dtype=np.float64)
+        mean += factor * float(x.mean())
+        if len(x) > 1:
+            part = factor**2 * float(x.var(ddof=1)) / len(x)
+            squared += part
+            spread += part**2 / (len(x) - 1)
+    degrees = squared**2 / spread if spread > 0 else math.inf
+    return _interval(mean, math.sqrt(squared), degrees, level)
 
 
 def integrals(u: npt.ArrayLike) -> Array:
@@ -65,6 +92,22 @@ def mean_field(u: npt.ArrayLike) -> dict[str, Any]:
     }
 
 
+def distance_of_means(u: Array, reference: Array) -> dict[str, float]:
+    """Relative L² distance of two means over the same fields, with an interval by the jackknife.
+
+    Args:
+        u: Nodal values, shape ``(k, n+1, …)``, k ≥ 2.
+        reference: Same shape.
+
+    Returns:
+        As :func:`average`.
+    """
+    k, sums = len(u), (u.sum(axis=0), reference.sum(axis=0))
+    without = np.array([relative_l2(sums[0] - a, sums[1] - b) for a, b in zip(u, reference, strict=True)])
+    error = math.sqrt((k - 1) / k * float(((without - without.mean()) ** 2).sum()))
+    return _interval(relative_l2(*sums), error, k - 1)
+
+
 def differences(grid: Grid, u: npt.ArrayLike, reference: npt.ArrayLike) -> dict[str, Any]:
     """How the solutions by one method differ from those by another for the same fields.
 
@@ -74,21 +117,27 @@ def differences(grid: Grid, u: npt.ArrayLike, reference: npt.ArrayLike) -> dict[
         reference: Nodal values on T_H or T_h for the same fields.
 
     Returns:
-        ``relative L2 error`` of single solutions, mean over the fields (see :func:`average`); ``amplitude``,
-        the mean of ∫u / ∫v − 1 over the fields (likewise); ``share below``, the share of fields with ∫u < ∫v;
-        ``relative L2 distance of the means``; ``nodes below``, the share of inner nodes of T_H at which the mean
-        lies below the other one.
+        ``relative L2 error`` of single solutions and ``amplitude``, ∫u / ∫v − 1: mean over the fields (see
+        :func:`average`) and ``values`` of each; ``share below``, the share of fields with ∫u < ∫v; ``distance of the
+        means`` (see :func:`distance_of_means`); ``nodes below``, the share of inner nodes of T_H at which the mean
+        lies below the other one, ``nodes surely below`` and ``nodes surely above``, the shares where the 95 % interval
+        of the mean difference lies below and above zero.
     """
     values, other = (np.asarray(v, dtype=np.float64) for v in (u, reference))
     stride = (other.shape[1] - 1) // grid.coarse
     fine = values if stride == 1 else np.stack([prolong(grid, v) for v in values])
-    inner = (slice(1, -1),) * grid.dim
-    nodes = other[(slice(None), *(slice(None, None, stride),) * grid.dim)]
+    errors = [relative_l2(a, b) for a, b in zip(fine, other, strict=True)]
     ratio = integrals(values) / integrals(other) - 1
+    nodes = other[(slice(None), *(slice(None, None, stride),) * grid.dim)]
+    difference = (values - nodes)[(slice(None), *(slice(1, -1),) * grid.dim)]
+    mean = difference.mean(axis=0)
+    width = stats.t.ppf(0.975, len(values) - 1) * difference.std(axis=0, ddof=1) / math.sqrt(len(values))
     return {
-        "relative L2 error": average([relative_l2(a, b) for a, b in zip(fine, other, strict=True)]),
-        "amplitude": average(ratio),
+        "relative L2 error": average(errors) | {"values": errors},
+        "amplitude": average(ratio) | {"values": ratio.tolist()},
         "share below": float((ratio < 0).mean()),
-        "relative L2 distance of the means": relative_l2(fine.mean(axis=0), other.mean(axis=0)),
-        "nodes below": float((values.mean(axis=0) < nodes.mean(axis=0))[inner].mean()),
+        "distance of the means": distance_of_means(fine, other),
+        "nodes below": float((mean < 0).mean()),
+        "nodes surely below": float((mean + width < 0).mean()),
+        "nodes surely above": float((mean - width > 0).mean()),
     }

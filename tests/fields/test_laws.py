@@ -86,6 +86,17 @@ def test_choice_lists_and_conditional_law():
     assert scipy.stats.chisquare(counts).pvalue > FALSE_ALARM  # the three choices are uniform and independent
 
 
+def test_a_cycle_is_balanced_in_every_part():
+    rho = [0.1, 0.2, 0.3]
+    law = make_field({"kind": "hierarchical", "correlation_length": {"cycle": rho}}, 1, 4)
+    assert [law.sample(3, k).parameters["correlation_length"] for k in (7, 0, 1, 2, 3, 8)] == [
+        rho[k % 3] for k in (7, 0, 1, 2, 3, 8)
+    ]
+    assert not np.array_equal(law.sample(3, 0).Z, law.sample(3, 3).Z)
+    again = make_field(law.settings(), 1, 4)
+    np.testing.assert_array_equal(again.sample(3, 7).Z, law.sample(3, 7).Z)
+
+
 def test_continuous_parameters_enter_the_field():
     """Whitened with the Cholesky factor of (2.3) for its recorded parameters, each field is white noise."""
     laws = {"variance": {"loguniform": [0.1, 4]}, "correlation_length": {"uniform": [0.1, 0.9]}}
@@ -189,6 +200,7 @@ def test_realizations_do_not_depend_on_what_was_sampled_before(settings):
         ({"kind": "hierarchical", "variance": {"uniform": 2}}, "field.variance must be"),
         ({"kind": "hierarchical", "variance": {"choice": []}}, "field.variance must be"),
         ({"kind": "hierarchical", "variance": {"choice": [1, -1]}}, "field.variance must be"),
+        ({"kind": "hierarchical", "variance": {"cycle": []}}, "field.variance must be"),
         ({"kind": "hierarchical", "variance": {"normal": [0, 1]}}, "field.variance must be"),
         ({"kind": "hierarchical", "smoothness": {"uniform": [0.1, 1]}}, "GSTools' Matern model does not take"),
         ({"kind": "hierarchical", "smoothness": {"choice": [1, 30, 2]}}, "smoothness must be at most 20, got 30"),

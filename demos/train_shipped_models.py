@@ -4,7 +4,9 @@
 # ℓ = 2) for lognormal fields. Run the generation in parallel, on its own, then the training:
 #
 #     mpirun -n 4 python demos/train_shipped_models.py --variance 1.0 --only-data
-#     python demos/train_shipped_models.py --variance 1.0
+#     python demos/train_shipped_models.py --variance 1.0 --epochs 20
+#
+# and the same with `--variance 0.5` and 10 epochs.
 
 import argparse
 from pathlib import Path
@@ -20,8 +22,8 @@ from nnlod_fenics.surrogate import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--variance", type=float, default=0.5)
-parser.add_argument("--realizations", type=int, default=1250)
-parser.add_argument("--epochs", type=int, default=16)
+parser.add_argument("--realizations", type=int, default=2500)
+parser.add_argument("--epochs", type=int, default=10)
 parser.add_argument("--data", type=Path, default=Path("out_train_shipped_models"))
 parser.add_argument("--output", type=Path, default=Path("nnlod_fenics/models"))
 parser.add_argument("--only-data", action="store_true")

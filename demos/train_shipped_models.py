@@ -37,6 +37,7 @@ config = load_config(
         "dataset.seed=100",
         "dataset.dtype='float32'",
         f"training.epochs={arguments.epochs}",
+        "training.warmup=1",
     ],
 )
 name = f"lognormal-{arguments.variance}"

@@ -198,7 +198,7 @@ def training_settings(scale: Scale, experiment: Experiment, network: str, size: 
         scale: The scale.
         experiment: The experiment, or :data:`BASE`.
         network: ``"paper"``: Adam with a piecewise constant step size, two drops, in hierarchical runs one, as in
-            the paper; ``"structured"``: the defaults of the package, with a warm-up in a twelfth of the epochs.
+            the paper; ``"structured"``: the defaults of the package.
         size: ``"small"`` or ``"large"``; of no account for the base network.
 
     Returns:
@@ -206,8 +206,6 @@ def training_settings(scale: Scale, experiment: Experiment, network: str, size: 
     """
     given: dict[str, Any] = {"epochs": scale.epochs["base" if experiment.name == BASE.name else size]}
     epochs = given["epochs"]
-    if network == "structured":  # with few steps an epoch, one epoch of warm-up would leave it on a plateau
-        given["warmup"] = epochs / 12
     if network == "paper":
         drops = [[epochs // 2, 1e-4], [3 * epochs // 4, 1e-5]]
         first = {entry[0]: entry for entry in drops if entry[0] > 0}  # a run of a few epochs has no room for two

@@ -57,7 +57,8 @@ class TrainingSettings:
         beta2: Decay a step of Adam's mean of squared gradients. A short memory bears larger step sizes.
         schedule: ``"steps"``: piecewise constant with ``drops``; ``"cosine"``: down to zero along a cosine.
         drops: Epochs (counted from 0) and the step size from then on, for ``"steps"``.
-        warmup: Epochs in which the step size grows linearly from zero.
+        warmup: Epochs in which the step size grows linearly from zero; a twelfth of all epochs by default. With too few
+            steps in it the structured network stays on a plateau.
         weight_decay: Decay of the weights, as the optimizer defines it.
         clip: Bound of the gradient's norm; 0 for none.
         patience: Epochs without a smaller validation loss after which to stop; 0 for never.
@@ -80,7 +81,7 @@ class TrainingSettings:
     beta2: float = 0.99
     schedule: str = "cosine"
     drops: tuple[tuple[int, float], ...] = ()
-    warmup: float = 1.0
+    warmup: float | None = None
     weight_decay: float = 0.0
     clip: float = 0.05
     patience: int = 0
@@ -99,6 +100,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"training.{name} must be an integer of at least {least}, got {value!r}.")
+        if self.warmup is None:
+            object.__setattr__(self, "warmup", self.epochs / 12)
         for name in _NUMBERS:
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
@@ -151,9 +154,10 @@ class TrainingSettings:
         Returns:
             The step size.
         """
+        warmup = self.warmup or 0.0
         if self.schedule == "cosine":
-            rest = max(self.epochs - self.warmup, 1e-9)
-            rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(max(epoch - self.warmup, 0) / rest, 1)))
+            rest = max(self.epochs - warmup, 1e-9)
+            rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(max(epoch - warmup, 0) / rest, 1)))
         else:
             rate = ([self.learning_rate] + [rate for start, rate in self.drops if epoch >= start])[-1]
-        return rate * min(1.0, (epoch / self.warmup) if self.warmup else 1.0)
+        return rate * min(1.0, (epoch / warmup) if warmup else 1.0)

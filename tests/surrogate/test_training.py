@@ -92,6 +92,13 @@ def test_step_drops_and_warm_up():
     assert settings.rate(30) == 1e-4 and settings.rate(45) == 1e-5
 
 
+def test_default_warm_up_is_a_twelfth():
+    settings = TrainingSettings(epochs=24)
+    assert settings.rate(1) == pytest.approx(0.5 * settings.learning_rate)
+    assert settings.rate(2) == pytest.approx(settings.learning_rate)
+    assert TrainingSettings.from_dict(settings.as_dict()) == settings
+
+
 def test_cosine_goes_from_the_learning_rate_to_zero():
     settings = TrainingSettings(epochs=12, schedule="cosine", warmup=2.0, learning_rate=0.4)
     assert settings.rate(2) == pytest.approx(0.4) and settings.rate(7) == pytest.approx(0.2)

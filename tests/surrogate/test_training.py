@@ -266,7 +266,15 @@ def test_resuming_another_training_is_refused(data, tmp_path):
 def test_the_average_of_the_weights_is_kept(data, tmp_path):
     """Exponential moving average from the first step on, one step an epoch here."""
     for name, epochs, ema in (("1", 1, 0.0), ("2", 2, 0.0), ("3", 3, 0.0), ("averaged", 3, 0.9)):
-        settings = TrainingSettings(epochs=epochs, batch_size=10_000, ema=ema, drops=(), checkpoint_minutes=0)
+        settings = TrainingSettings(
+            epochs=epochs,
+            batch_size=10_000,
+            ema=ema,
+            schedule="steps",
+            warmup=0.0,
+            learning_rate=1e-3,
+            checkpoint_minutes=0,
+        )
         train(data, tmp_path / name, "structured", OPTIONS, settings)
     last = [_last_checkpoint(tmp_path / name)["network.matrix.weight"] for name in "123"]
     expected = 0.9 * (0.9 * last[0] + 0.1 * last[1]) + 0.1 * last[2]

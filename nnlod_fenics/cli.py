@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import click
 import typer
+import typer.core
 
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 
 __all__ = ["main"]
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Command(typer.core.TyperCommand):
+    def get_help(self, ctx: click.Context) -> str:
+        # Typer 0.15 escapes the brackets of defaults for Rich, which does not print the help here
+        return super().get_help(ctx).replace(r"\[", "[")
+
+
+class _Typer(typer.Typer):
+    def command(self, *arguments: Any, **options: Any) -> Callable[[Function], Function]:
+        return super().command(*arguments, cls=_Command, **options)
+
+
+app = _Typer(
     name="nnlod",
     help="NN-LOD on FEniCSx: compress diffusion problems with rough random coefficients into small coarse matrices.",
     no_args_is_help=True,
@@ -23,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-dataset_app = typer.Typer(help="Describe, check, join and divide datasets.", no_args_is_help=True)
+dataset_app = _Typer(help="Describe, check, join and divide datasets.", no_args_is_help=True)
 app.add_typer(dataset_app, name="dataset")
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]

@@ -47,6 +47,7 @@ def work(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command):
     done = nnlod(command, "--help")
+    assert "\\" not in done.stdout
     assert done.returncode == 0 and f"nnlod {command}" in done.stdout and "Example:" in done.stdout
 
 

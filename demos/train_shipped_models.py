@@ -18,7 +18,7 @@ from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.norms import relative_l2
-from nnlod_fenics.surrogate import train
+from nnlod_fenics.training import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--variance", type=float, default=0.5)
@@ -43,7 +43,7 @@ config = load_config(
 name = f"lognormal-{arguments.variance}"
 generate(config, arguments.data / name, resume=True)
 if not arguments.only_data:
-    training = config.training.make()
+    training = config.training
     train(Dataset(arguments.data / name), arguments.data / f"{name}-model", settings=training, resume=True)
     target = arguments.output / name
     target.mkdir(parents=True, exist_ok=True)
@@ -56,4 +56,4 @@ if not arguments.only_data:
     grid, Z = model.grid, config.make_field().sample(seed=0, index=0, stage=1).Z
     u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
     print(f"test loss (4.1): {model.test_loss:.2e}")
-    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(Z), u_lod):.2e}")
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(model.grid, np.exp(Z)), u_lod):.2e}")

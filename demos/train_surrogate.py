@@ -17,7 +17,7 @@ from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.norms import relative_l2
-from nnlod_fenics.surrogate import train
+from nnlod_fenics.training import train
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--realizations", type=int, default=60)
@@ -53,7 +53,7 @@ MPI.COMM_WORLD.Barrier()
 
 if MPI.COMM_WORLD.rank == 0:
     dataset = Dataset(arguments.output / "data")
-    train(dataset, arguments.output / "model", settings=config.training.make(), overwrite=True)
+    train(dataset, arguments.output / "model", settings=config.training, overwrite=True)
     model = NNLOD.load(arguments.output / "model")
     print(f"test loss (4.1): {model.test_loss:.2e}")
 
@@ -61,4 +61,4 @@ if MPI.COMM_WORLD.rank == 0:
     Z = config.make_field().sample(seed=0, index=0, stage=1).Z
     grid = model.grid
     u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
-    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(Z), u_lod):.2e}")
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(model.grid, np.exp(Z)), u_lod):.2e}")

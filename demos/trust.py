@@ -13,9 +13,9 @@ import numpy as np
 
 from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
 from nnlod_fenics.fields import make_field
+from nnlod_fenics.network import matrix_errors
 from nnlod_fenics.norms import relative_l2
 from nnlod_fenics.output import figures
-from nnlod_fenics.surrogate import matrix_errors
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", default="lognormal-0.5", help="model folder, or the name of one of the package")
@@ -67,9 +67,9 @@ fields = {
 largest = 0.0
 print(f"{'field':28s} recomputed  true error > {arguments.tolerance:g}: before, after   solution: before, after")
 for name, Z in fields.items():
-    exact, predicted = local_matrices(grid, np.exp(Z)), model.local_matrices(Z)
-    mended = model.local_matrices(Z, trust=arguments.tolerance)
-    doubtful = model.error_estimates(Z) > arguments.tolerance
+    exact, predicted = local_matrices(grid, np.exp(Z)), model.local_matrices(model.grid, np.exp(Z))
+    mended = model.local_matrices(model.grid, np.exp(Z), trust=arguments.tolerance)
+    doubtful = model.error_estimates(model.grid, np.exp(Z)) > arguments.tolerance
     wrong = [np.mean(matrix_errors(S, exact) > arguments.tolerance) for S in (predicted, mended)]
     u = [solve_coarse(grid, coarse_matrix(grid, S)) for S in (exact, predicted, mended)]
     errors = [relative_l2(v, u[0]) for v in u[1:]]

@@ -10,61 +10,92 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nnlod_fenics.about import __version__
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 from nnlod_fenics.grid import Grid
 
 if TYPE_CHECKING:
+    from nnlod_fenics.config import Config, MonteCarloSettings, TrainingSettings, load_config
+    from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.dataset.generate import generate
     from nnlod_fenics.fem import solve_fine
-    from nnlod_fenics.fields import make_field
-    from nnlod_fenics.lod.coarse import coarse_matrix, solve_coarse
+    from nnlod_fenics.fields import FieldSample, make_field, register_field
+    from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse
+    from nnlod_fenics.lod.distributed import coarse_matrix
     from nnlod_fenics.lod.local import local_matrices
-    from nnlod_fenics.montecarlo import MonteCarloSettings, monte_carlo
-    from nnlod_fenics.surrogate import NNLOD
-
-__version__ = "0.1.0"
+    from nnlod_fenics.lod.reconstruction import reconstruct
+    from nnlod_fenics.montecarlo import monte_carlo
+    from nnlod_fenics.network import NNLOD
+    from nnlod_fenics.norms import energy_norm, l2_norm, prolong, relative_l2
+    from nnlod_fenics.solvers import Solution, make_solver, register_method, solve
+    from nnlod_fenics.training import TrainingData, refit_error_estimates, train
+    from nnlod_fenics.workflows.evaluate import evaluate
 
 __all__ = [
     "NNLOD",
+    "Config",
+    "Dataset",
+    "FieldSample",
     "Grid",
     "InputError",
     "MissingDependencyError",
     "MonteCarloSettings",
     "NumericalError",
+    "Solution",
+    "TrainingData",
+    "TrainingSettings",
+    "__version__",
     "coarse_matrix",
+    "coarse_operator",
+    "energy_norm",
+    "evaluate",
+    "generate",
+    "l2_norm",
+    "load_config",
     "local_matrices",
     "make_field",
+    "make_solver",
     "monte_carlo",
+    "prolong",
+    "reconstruct",
+    "refit_error_estimates",
+    "register_field",
+    "register_method",
+    "relative_l2",
+    "solve",
     "solve_coarse",
     "solve_fine",
+    "train",
 ]
 
-_LAZY = {
-    "MonteCarloSettings": "nnlod_fenics.montecarlo",
-    "NNLOD": "nnlod_fenics.surrogate",
-    "coarse_matrix": "nnlod_fenics.lod.coarse",
-    "local_matrices": "nnlod_fenics.lod.local",
-    "make_field": "nnlod_fenics.fields",
-    "monte_carlo": "nnlod_fenics.montecarlo",
-    "solve_coarse": "nnlod_fenics.lod.coarse",
-    "solve_fine": "nnlod_fenics.fem",
+_MODULES = {
+    "config": ("Config", "MonteCarloSettings", "TrainingSettings", "load_config"),
+    "dataset": ("Dataset",),
+    "dataset.generate": ("generate",),
+    "fem": ("solve_fine",),
+    "fields": ("FieldSample", "make_field", "register_field"),
+    "lod.coarse": ("coarse_operator", "solve_coarse"),
+    "lod.distributed": ("coarse_matrix",),
+    "lod.local": ("local_matrices",),
+    "lod.reconstruction": ("reconstruct",),
+    "montecarlo": ("monte_carlo",),
+    "network": ("NNLOD",),
+    "norms": ("energy_norm", "l2_norm", "prolong", "relative_l2"),
+    "solvers": ("Solution", "make_solver", "register_method", "solve"),
+    "training": ("TrainingData", "refit_error_estimates", "train"),
+    "workflows.evaluate": ("evaluate",),
 }
-
-_INSTALL = {
-    "dolfinx": "FEniCSx 0.9 or newer (conda-forge: fenics-dolfinx, Debian: python3-dolfinx)",
-    "petsc4py": "petsc4py (conda-forge: petsc4py, Debian: python3-petsc4py)",
-    "mpi4py": "mpi4py (conda-forge: mpi4py, Debian: python3-mpi4py)",
-}
+_LAZY = {name: f"nnlod_fenics.{module}" for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(_LAZY[name])
-    except ModuleNotFoundError as error:
-        root = (error.name or "").partition(".")[0]
-        if root not in _INSTALL:
-            raise
-        message = f"{name} needs {root}, which is not installed; install {_INSTALL[root]}."
-        raise MissingDependencyError(message) from error
-    return getattr(module, name)
+    from nnlod_fenics.runtime.optional import needed_for
+
+    with needed_for(name):
+        return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

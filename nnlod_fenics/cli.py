@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -49,7 +50,7 @@ Overrides = Annotated[
 ]
 Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
 Model = Annotated[
@@ -85,7 +86,7 @@ def demo(
 
     Example: nnlod demo -o results/demo
     """
-    from nnlod_fenics.demo import SETTINGS, run, summary
+    from nnlod_fenics.workflows.demo import SETTINGS, run, summary
 
     result = run(output, _settings(None, [*SETTINGS, *(overrides or [])]), overwrite)
     _print_table(f"NN-LOD demo, report in {output / 'report.md'}", summary(result))
@@ -98,25 +99,15 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="Number of realizations.")] = 1,
     overrides: Overrides = None,
 ) -> None:
-    """Draw random fields: .npy files of log A, a picture and a ParaView file of A for each.
+    """Draw random coefficients: a .npy file of A, a picture and a ParaView file for each.
 
     Example: nnlod sample demos/config/demo.toml --count 3 -s field.variance=1.0 -o fields
     """
-    import numpy as np
+    from nnlod_fenics.workflows.sample import write_samples
 
-    from nnlod_fenics.output.figures import plot_coefficient
-    from nnlod_fenics.output.files import replacing
-    from nnlod_fenics.output.paraview import write_coefficient
-
-    settings = _settings(config, overrides)
-    grid, law = settings.make_grid(), settings.make_field()
-    for k in range(count):
-        drawn = law.sample(settings.dataset.seed, k)
-        with replacing(output / f"Z{k}.npy") as temporary:
-            np.save(temporary, drawn.Z)
-        plot_coefficient(output / f"A{k}.png", np.exp(drawn.Z))
-        write_coefficient(output / f"A{k}.vtkhdf", grid, np.exp(drawn.Z))
-        typer.echo(f"{output / f'Z{k}.npy'}: contrast {np.exp(np.ptp(drawn.Z)):.3g} {drawn.parameters or ''}")
+    for path, drawn in write_samples(_settings(config, overrides), output, count):
+        parameters = ", ".join(f"{name} {value:.4g}" for name, value in drawn.parameters.items())
+        typer.echo(f"{path}: contrast {drawn.A.max() / drawn.A.min():.3g}" + (f", {parameters}" if parameters else ""))
 
 
 @app.command()
@@ -132,15 +123,10 @@ def generate(
 
     Example: mpirun -n 4 nnlod generate demos/config/demo.toml -o data
     """
-    from nnlod_fenics.dataset.generate import EXIT_RESUMABLE, Interrupted
     from nnlod_fenics.dataset.generate import generate as make
 
-    try:
+    with _resumable():
         make(_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
-    except Interrupted as stopped:
-        if _is_first_rank():
-            typer.echo(f"nnlod: {stopped}", err=True)
-        raise typer.Exit(EXIT_RESUMABLE) from None
 
 
 @app.command()
@@ -165,20 +151,21 @@ def train(
     Example: nnlod train data demos/config/demo.toml -o model -s training.epochs=40
     """
     from nnlod_fenics.dataset import Dataset
+    from nnlod_fenics.network.storage import read_model
     from nnlod_fenics.output.figures import plot_loss
-    from nnlod_fenics.surrogate import train as fit
-    from nnlod_fenics.surrogate.data import fresh_each_epoch
-    from nnlod_fenics.surrogate.processes import adopt_launcher
-    from nnlod_fenics.surrogate.storage import read_json, read_model
+    from nnlod_fenics.runtime.files import read_json
+    from nnlod_fenics.runtime.launcher import is_first_rank
+    from nnlod_fenics.training import train as fit
+    from nnlod_fenics.training.data import fresh_each_epoch
+    from nnlod_fenics.training.processes import adopt_launcher
 
     adopt_launcher()
-    extra = [] if init_from is None else [f'training.init_from="{init_from}"']
-    settings = _settings(config, [*(overrides or []), *extra], scale)
-    training = settings.training.make()
+    settings = _settings(config, overrides, scale)
+    training = settings.training if init_from is None else settings.training.changed(init_from=init_from)
     dataset = Dataset(data)
     content = dataset if online is None else fresh_each_epoch(dataset, online, training.seed, training.device)
     fit(content, output, settings.network.name, settings.network.options, training, resume, overwrite)
-    if not _is_first_rank():
+    if not is_first_rank():
         return
     history = read_json(output / "loss.json")
     drops = [epoch + 1 for epoch, _ in training.drops if epoch < len(history)]
@@ -202,8 +189,8 @@ def evaluate(
     Example: nnlod evaluate model --data data -o evaluation
     """
     from nnlod_fenics.dataset import Dataset
-    from nnlod_fenics.evaluation import evaluate as run
-    from nnlod_fenics.surrogate import NNLOD
+    from nnlod_fenics.network import NNLOD
+    from nnlod_fenics.workflows.evaluate import evaluate as run
 
     dataset = None if data is None else Dataset(data)
     result = run(NNLOD.load(model), output, dataset, seed, overwrite)
@@ -240,7 +227,7 @@ def solve(
 
     Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -s grid.fine=256 -o solution
     """
-    from nnlod_fenics.problem import solve_problem
+    from nnlod_fenics.workflows.solve import solve_problem
 
     settings = _settings(config, overrides)
     solution = solve_problem(settings, output, method, coefficient, dataset, seed, model, source, trust)
@@ -259,7 +246,7 @@ def reproduce(
 
     Example: nnlod reproduce all --scale small -o results/reproduce
     """
-    from nnlod_fenics.reproduce import reproduce as run
+    from nnlod_fenics.workflows.reproduce import reproduce as run
 
     for name, result in run(experiments, scale, output, device).items():
         rows = [
@@ -273,11 +260,11 @@ def reproduce(
 def montecarlo(
     config: ConfigFile = None,
     method: Annotated[
-        str, typer.Option(help="fem, lod, nn (keeps the network's bias) or multifidelity (does not).")
-    ] = "multifidelity",
-    reference: Annotated[str, typer.Option(help="What multifidelity estimates: lod or fem.")] = "lod",
+        str | None, typer.Option(help="fem, lod, nn (keeps the network's bias) or multifidelity (does not).")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="What multifidelity estimates: lod or fem.")] = None,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Model folder or name, for nn and multifidelity; by default one that comes with the package. "
             "Its grid and field count where the settings state none."
@@ -307,11 +294,11 @@ def montecarlo(
     ] = None,
     source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Seed of the fields; dataset.seed if omitted.")] = None,
-    pilot: Annotated[int, typer.Option(help="Samples of the pilot run of multifidelity.")] = 32,
+    pilot: Annotated[int | None, typer.Option(help="Samples of the pilot run of multifidelity.")] = None,
     cost_ratio: Annotated[
         float | None, typer.Option(help="Cost of a sample of --reference over one of the network; measured if omitted.")
     ] = None,
-    level: Annotated[float, typer.Option(help="Probability of the confidence intervals.")] = 0.95,
+    level: Annotated[float | None, typer.Option(help="Probability of the confidence intervals.")] = None,
     output: Output = Path("montecarlo"),
     overrides: Overrides = None,
     scale: Scale = None,
@@ -320,37 +307,36 @@ def montecarlo(
 ) -> None:
     """Mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
 
-    Give at least one of --samples, --tolerance and --seconds; the first that is reached ends the run.
+    Give at least one of --samples, --tolerance and --seconds; the first that is reached ends the run. Options that are
+    omitted are taken from the section [montecarlo] of the settings.
 
     Example: mpirun -n 4 nnlod montecarlo --model model --samples 500 --functional "point(0.5, 0.5)" -o montecarlo
     """
-    from nnlod_fenics.dataset.job import EXIT_RESUMABLE, Interrupted
-    from nnlod_fenics.montecarlo import MonteCarloSettings, parse_functionals
     from nnlod_fenics.montecarlo.report import table
     from nnlod_fenics.montecarlo.run import run_from_config
+    from nnlod_fenics.runtime.launcher import is_first_rank
 
-    general = _settings(config, overrides, scale)
-    settings = MonteCarloSettings(
-        method=method,
-        reference=reference,
-        samples=samples,
-        tolerance=tolerance,
-        target=target,
-        seconds=seconds,
-        seed=general.dataset.seed if seed is None else seed,
-        pilot=pilot,
-        cost_ratio=cost_ratio,
-        level=level,
-    )
-    try:
-        named = parse_functionals(functionals or [])
-        estimate = run_from_config(general, settings, model, source, named, output, resume, overwrite)
-    except Interrupted as stopped:
-        if _is_first_rank():
-            typer.echo(f"nnlod: {stopped}", err=True)
-        raise typer.Exit(EXIT_RESUMABLE) from None
-    if _is_first_rank():
-        _print_table(f"Monte Carlo by {method}, results in {output}", table(estimate))
+    options = {
+        "method": method,
+        "reference": reference,
+        "model": model,
+        "samples": samples,
+        "tolerance": tolerance,
+        "target": target,
+        "seconds": seconds,
+        "functionals": functionals or None,
+        "seed": seed,
+        "pilot": pilot,
+        "cost_ratio": cost_ratio,
+        "level": level,
+    }
+    settings = _settings(config, overrides, scale)
+    section = settings.montecarlo.changed(**{name: value for name, value in options.items() if value is not None})
+    settings = settings.model_copy(update={"montecarlo": section})
+    with _resumable():
+        estimate = run_from_config(settings, source, output, resume, overwrite)
+    if is_first_rank():
+        _print_table(f"Monte Carlo by {section.method}, results in {output}", table(estimate))
 
 
 @app.command()
@@ -363,8 +349,8 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
     from nnlod_fenics.dataset import Dataset
     from nnlod_fenics.dataset.layout import INDEX
-    from nnlod_fenics.surrogate.shipped import find_model
-    from nnlod_fenics.surrogate.storage import DESCRIPTION, read_model
+    from nnlod_fenics.network.shipped import find_model
+    from nnlod_fenics.network.storage import DESCRIPTION, read_model
 
     if (path / INDEX).exists():
         data = Dataset(path, partial=True)
@@ -448,28 +434,45 @@ def dataset_split(
     split_dataset(path, output, overwrite)
 
 
-def _is_first_rank() -> bool:
-    """Whether this process is to speak for all of its MPI job; asks the launcher, which works without MPI."""
-    names = ("RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
-    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """While a job runs that a signal may stop: told in one sentence, with the exit code of such jobs."""
+    from nnlod_fenics.runtime.job import EXIT_RESUMABLE, Interrupted
+    from nnlod_fenics.runtime.launcher import is_first_rank
+
+    try:
+        yield
+    except Interrupted as stopped:
+        if is_first_rank():
+            typer.echo(f"nnlod: {stopped}", err=True)
+        raise typer.Exit(EXIT_RESUMABLE) from None
 
 
 def main() -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
+    from nnlod_fenics.runtime.launcher import is_first_rank
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ² or ℓ must not end a run
     try:
         code = app(standalone_mode=False)
     except click.exceptions.Abort:  # Ctrl-C
         print("nnlod: interrupted", file=sys.stderr)
         sys.exit(130)
     except click.ClickException as error:
-        if _is_first_rank():
+        if is_first_rank():
             error.show()
         sys.exit(error.exit_code)
     except (InputError, MissingDependencyError) as error:
-        if _is_first_rank():
+        if is_first_rank():
             print(f"nnlod: {error}", file=sys.stderr)
         sys.exit(2)
     except NumericalError as error:
-        print(f"nnlod: {error}", file=sys.stderr)
+        if is_first_rank():
+            print(f"nnlod: {error}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError as error:
+        print(f"nnlod: there is not enough memory for this problem ({str(error) or 'out of memory'}).", file=sys.stderr)
         sys.exit(1)
     sys.exit(code)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
-__all__ = ["check_coefficient", "check_field", "contrast"]
+__all__ = ["check_coefficient", "check_field", "check_positive_field", "contrast"]
 
 
 def _as_floats(name: str, values: Any) -> npt.NDArray[np.float64]:
@@ -45,6 +45,25 @@ def check_field(grid: Grid, Z: Any, name: str = "Z") -> npt.NDArray[np.float64]:
     if array.shape != grid.coefficient_shape:
         expected = f"{grid.coefficient_shape} (one value per cell of T_ε)"
         raise InputError(f"{name} must have shape {expected}, got {array.shape}.")
+    return array
+
+
+def check_positive_field(grid: Grid, A: Any) -> npt.NDArray[np.float64]:
+    """Check a scalar diffusion coefficient.
+
+    Args:
+        grid: The discretisation.
+        A: Cell values, shape ``grid.coefficient_shape``.
+
+    Returns:
+        The coefficient in float64.
+
+    Raises:
+        InputError: If the shape differs, or a value is not positive or not finite.
+    """
+    array = check_coefficient(grid, A)
+    if array.ndim > grid.dim:
+        raise InputError(f"A must be scalar here, shape {grid.coefficient_shape}; got matrices, shape {array.shape}.")
     return array
 
 

@@ -25,7 +25,7 @@ from petsc4py import PETSc
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.source import Source, check_source, evaluate_source
+from nnlod_fenics.problem import Source, check_source, evaluate_source
 
 __all__ = ["FineSolution", "FineSolver", "solve_fine"]
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
+import scipy.sparse.linalg
 
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
-__all__ = ["energy_norm", "l2_norm", "prolong", "relative_l2"]
+__all__ = ["energy_norm", "l2_norm", "prolong", "relative_l2", "spectral_norm"]
 
 Array = npt.NDArray[np.float64]
 
@@ -90,6 +92,24 @@ def energy_norm(grid: Grid, u: npt.ArrayLike, A: npt.ArrayLike) -> float:
         gradient = n * np.stack([_derivative(values, axis, point).ravel() for axis in _axes_of_x(d)])
         total += float(np.einsum("in,nij,jn->", gradient, matrices, gradient)) / (2 * n) ** d
     return math.sqrt(max(total, 0.0))
+
+
+def spectral_norm(matrix: scipy.sparse.sparray) -> float:
+    """Spectral norm ‖M‖₂ of a sparse matrix, which is never made dense: by Lanczos iteration.
+
+    Args:
+        matrix: Sparse and square.
+
+    Returns:
+        Its largest singular value.
+    """
+    largest = float(abs(matrix).max())
+    if largest == 0:
+        return 0.0
+    if min(matrix.shape) < 3:  # too small for the iteration
+        return float(np.linalg.norm(matrix.toarray(), 2))
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape))  # the same result every time
+    return largest * float(scipy.sparse.linalg.svds(matrix / largest, k=1, v0=start, return_singular_vectors=False)[0])
 
 
 def prolong(grid: Grid, u: npt.ArrayLike) -> Array:

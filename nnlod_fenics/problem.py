@@ -1,91 +1,83 @@
-"""One problem from a coefficient in a file, or drawn from a seed, to files with its solution."""
+"""The data of the model problem −∇·(A∇u) = f beside the coefficient, as a user gives them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.coefficient import check_coefficient
-from nnlod_fenics.coefficient_files import read_array
-from nnlod_fenics.config import Config
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.evaluation import FRESH_STAGE, NAMES
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.output import figures, paraview
-from nnlod_fenics.output.files import replacing
-from nnlod_fenics.progress import tell
-from nnlod_fenics.solve import METHODS, Solution, solve
-from nnlod_fenics.surrogate import NNLOD
-from nnlod_fenics.surrogate.shipped import find_shipped
 
-__all__ = ["solve_problem"]
+__all__ = ["Problem", "Source", "check_source", "evaluate_source"]
+
+Array = npt.NDArray[np.float64]
+Source = float | npt.ArrayLike | Callable[[Array], npt.ArrayLike]
+"""A number; cell values on T_h, shape ``(fine,)*d``; or a function of points (d, n), x first, -> (n,)."""
 
 
-def _field(
-    config: Config, grid: Grid, coefficient: Path | None, dataset: str | None, seed: int | None
-) -> npt.NDArray[np.float64]:
-    if coefficient is not None and seed is not None:
-        raise InputError("coefficient and seed exclude each other; give one of them.")
-    if coefficient is None:
-        return config.make_field().sample(config.dataset.seed if seed is None else seed, 0, stage=FRESH_STAGE).Z
-    A = check_coefficient(grid, read_array(coefficient, dataset))
-    if A.ndim != grid.dim:
-        raise InputError(f"coefficient {str(coefficient)!r} is matrix-valued; this command takes scalar ones.")
-    return np.asarray(np.log(A))
+@dataclass(frozen=True)
+class Problem:
+    """What is to be solved for many coefficients: −∇·(A∇u) = f in D, u = 0 on ∂D.
+
+    Attributes:
+        f: The source.
+    """
+
+    f: Source = 1.0
 
 
-def solve_problem(
-    config: Config,
-    output: str | Path,
-    method: str = "lod",
-    coefficient: Path | None = None,
-    dataset: str | None = None,
-    seed: int | None = None,
-    model: Path | None = None,
-    source: float = 1.0,
-    trust: float | None = None,
-) -> Solution:
-    """Solve one problem and write the solution, figures and ParaView files.
+def check_source(grid: Grid, f: Source) -> Array | Callable[[Array], npt.ArrayLike]:
+    """Check a right-hand side.
 
     Args:
-        config: Settings: the grid, and the law of a drawn coefficient. With a model, its grid and law count.
-        output: Folder to write.
-        method: ``"fem"``, ``"lod"`` or ``"nn"``.
-        coefficient: File with A on T_ε; drawn if None.
-        dataset: Name of the coefficient in an HDF5 file.
-        seed: Seed of a drawn coefficient; that of the settings if None.
-        model: Model folder or name, for ``"nn"``; if None the one that comes with the package for this grid and law.
-        source: Constant right-hand side.
-        trust: Tolerance of the errors of predicted local matrices, see :meth:`NNLOD.local_matrices`.
+        grid: The discretisation.
+        f: Number, function or array of shape ``(fine,)*d``.
 
     Returns:
-        The solution.
+        A function as given, anything else as a float64 array of shape () or ``(fine,)*d``.
 
     Raises:
-        InputError: If an argument or a file does not fit.
+        InputError: If f is none of these or not finite.
     """
-    if method not in METHODS:
-        raise InputError(f"method must be one of {METHODS}, got {method!r}.")
-    surrogate = None
-    if method == "nn" and model is None:
-        settings = config.resolved()
-        model = find_shipped(settings["grid"], settings["field"])
-    if model is not None:
-        surrogate = NNLOD.load(model)
-        given = {"grid": surrogate.grid.as_dict(), "field": surrogate.description["training_set"]["field"]}
-        config = Config.model_validate(config.model_dump() | given)
-    grid, folder = config.make_grid(), Path(output)
-    Z = _field(config, grid, coefficient, dataset, seed)
-    if method == "nn" and surrogate is not None and (distance := surrogate.out_of_range(Z)) > 0:
-        tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
-    solution = solve(grid, Z, method, source, surrogate, trust)
-    with replacing(folder / f"u_{method}.npy") as temporary:
-        np.save(temporary, solution.u)
-    paraview.write_results(folder, grid, np.exp(Z), {f"u_{method}": solution.u})
-    figures.plot_coefficient(folder / "coefficient.png", np.exp(Z))
-    figures.plot_cross_sections(folder / "cross_sections.png", {NAMES[method]: solution.u})
-    if grid.dim > 1:
-        figures.plot_solutions(folder / "solution.png", {NAMES[method]: solution.u})
-    return solution
+    if callable(f):
+        return f
+    shape = (grid.fine,) * grid.dim
+    values = np.asarray(f)
+    if values.dtype.kind not in "fiu" or values.shape not in ((), shape):
+        raise InputError(
+            f"f must be a number, a function or a real array of shape {shape} (one value per cell of T_h), "
+            f"got {type(f).__name__} of shape {values.shape}."
+        )
+    return _finite(values)
+
+
+def evaluate_source(f: Callable[[Array], npt.ArrayLike], points: Array) -> Array:
+    """Values of a right-hand side given as a function.
+
+    Args:
+        f: Function of points; may return one number where f is constant.
+        points: Shape ``(d, n)``, x first.
+
+    Returns:
+        Shape ``(n,)``.
+
+    Raises:
+        InputError: If f returns another shape or a value that is not finite.
+    """
+    values: npt.NDArray[Any] = np.asarray(f(points))
+    if values.dtype.kind not in "fiu" or values.shape not in ((), points.shape[1:]):
+        raise InputError(
+            f"f must return one real value per point, shape {points.shape[1:]} for points of shape "
+            f"{points.shape}, got shape {values.shape} of type {values.dtype}."
+        )
+    return np.broadcast_to(_finite(values), points.shape[1:])
+
+
+def _finite(values: npt.NDArray[Any]) -> Array:
+    if not np.isfinite(values).all():
+        raise InputError("f must be finite, got NaN or infinite values.")
+    return values.astype(np.float64, copy=False)

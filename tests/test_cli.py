@@ -65,7 +65,7 @@ def test_demo_at_its_smallest_size(tmp_path):
         "fine_solution.vtkhdf",
         "coarse_solution.vtkhdf",
     }
-    fails(nnlod("demo", "-o", folder, *QUICK), "is not empty")
+    fails(nnlod("demo", "-o", folder, *QUICK), "already holds a demo")
     assert nnlod("demo", "-o", folder, "--overwrite", *QUICK).returncode == 0
 
 
@@ -133,7 +133,7 @@ def test_help_imports_nothing_heavy():
 def test_sample(tmp_path):
     done = nnlod("sample", "--count", "2", "-o", "f", *GRID, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert np.load(tmp_path / "f" / "Z1.npy").shape == (8, 8)
+    assert np.load(tmp_path / "f" / "A1.npy").shape == (8, 8)
 
 
 def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
@@ -173,7 +173,7 @@ def test_mistakes(work, tmp_path):
     fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.coarse=5"), "coarse must divide")
     fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse in the settings is no setting")
     fails(nnlod("generate", "-o", work / "data", *QUICK), "already holds a dataset")
-    fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds files")
+    fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds a training")
     fails(nnlod("train", tmp_path / "none", "-o", tmp_path / "m"), "does not exist")
     fails(nnlod("evaluate", tmp_path / "none"), "does not exist")
     fails(nnlod("reproduce", "4", "-o", tmp_path / "r"), "experiment must be one of")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from nnlod_fenics.dataset.folder import held, prepare
-from nnlod_fenics.dataset.layout import INDEX, Block, Header, checksum, write_block
+from nnlod_fenics.dataset.folder import CONTENTS, prepare
+from nnlod_fenics.dataset.layout import Block, Header, checksum, write_block
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.progress import show_progress
+from nnlod_fenics.runtime.folder import clear, output_folder
+from nnlod_fenics.runtime.progress import show_progress
 
 __all__ = ["merge_datasets", "split_dataset"]
 
@@ -85,20 +85,19 @@ def _write(chosen: Sequence[_Source], folder: Path, made_by: str, overwrite: boo
     """Copy realizations into a new dataset, block by block, checked on the way."""
     model = chosen[0][0]
     config = model.config | {"dataset": model.config["dataset"] | {"realizations": len(chosen)}}
-    header = Header(model.grid, config, len(chosen), model.header.block, model.versions, made_by)
+    header = Header(
+        model.grid, config, len(chosen), model.header.block, model.versions, made_by, model.header.parameters
+    )
     if any(folder.resolve() == dataset.path.resolve() for dataset, _ in chosen):
         raise InputError(f"output {str(folder)!r} is one of the sources; choose another folder.")
-    with held(folder, resume=False, overwrite=overwrite), show_progress(made_by, len(chosen)) as report:
+    with output_folder(folder, CONTENTS, overwrite=overwrite), show_progress(made_by, len(chosen)) as report:
         try:
             for block in prepare(folder, header, resume=False):
                 members = header.members(block)
                 write_block(folder, header, block, _gather([chosen[k] for k in members]))
                 report(members.stop)
-        except BaseException as error:  # leave no half of a dataset
-            (folder / INDEX).unlink(missing_ok=True)
-            shutil.rmtree(folder / "blocks", ignore_errors=True)
-            if isinstance(error, OSError):
-                raise InputError(f"output {str(folder)!r} could not be written: {error.strerror}.") from None
+        except BaseException:  # leave no half of a dataset
+            clear(folder, CONTENTS)
             raise
     return folder
 

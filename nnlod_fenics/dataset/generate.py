@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from nnlod_fenics.config import Config
-from nnlod_fenics.dataset.folder import held, prepare
-from nnlod_fenics.dataset.job import (
+from nnlod_fenics.dataset.folder import CONTENTS, prepare
+from nnlod_fenics.dataset.layout import Block, Header, write_block
+from nnlod_fenics.errors import InputError, NumericalError
+from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_sample, settings_of_law
+from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.runtime.folder import output_folder
+from nnlod_fenics.runtime.job import (
     EXIT_RESUMABLE,
     STOPPED,
     Interrupted,
@@ -26,18 +31,20 @@ from nnlod_fenics.dataset.job import (
     run_blocks,
     world,
 )
-from nnlod_fenics.dataset.layout import PARAMETERS, Block, Header, software_versions, write_block
-from nnlod_fenics.dataset.schedule import Schedule
-from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.fields import FieldLaw
-from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.progress import show_progress
+from nnlod_fenics.runtime.progress import show_progress
+from nnlod_fenics.runtime.schedule import Schedule
+from nnlod_fenics.runtime.versions import software_versions
 
 __all__ = ["EXIT_RESUMABLE", "Interrupted", "generate"]
 
 
 def generate(
-    config: Config, output: str | Path, comm: Any = None, resume: bool = False, overwrite: bool = False
+    config: Config,
+    output: str | Path,
+    comm: Any = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    law: FieldLaw | None = None,
 ) -> Path:
     """Generate a dataset; collective.
 
@@ -45,8 +52,9 @@ def generate(
         config: Settings of the run.
         output: Folder of the dataset.
         comm: MPI communicator; COMM_WORLD (or none, without mpi4py) if None.
-        resume: Go on with an interrupted run of the same settings, if there is one.
+        resume: Resume an interrupted run of the same settings, if there is one.
         overwrite: Replace a dataset that is there.
+        law: Law of the fields, in the place of that of the settings; any object with ``sample(seed, index, stage)``.
 
     Returns:
         The folder.
@@ -62,16 +70,15 @@ def generate(
     """
     comm = world() if comm is None else comm
     folder = Path(output)
-    header = Header(
-        config.make_grid(), config.resolved(), config.dataset.realizations, config.dataset.block, software_versions()
-    )
+    drawn = config.make_field() if law is None else law
+    header = _header(config, drawn, own=law is not None)
     with ExitStack() as stack:
 
         def begin() -> list[int]:
-            stack.enter_context(held(folder, resume, overwrite))
+            stack.enter_context(output_folder(folder, CONTENTS, resume, overwrite))
             return prepare(folder, header, resume)
 
-        reason = _run(header, config, folder, comm, on_first(comm, begin))
+        reason = _run(header, drawn, folder, comm, on_first(comm, begin))
     if reason == STOPPED:
         raise Interrupted(f"stopped before the end; run again with --resume to finish {str(folder)!r}.")
     if reason is not None:
@@ -79,12 +86,24 @@ def generate(
     return folder
 
 
-def _run(header: Header, config: Config, folder: Path, comm: Any, blocks: list[int]) -> str | None:
+def _header(config: Config, law: FieldLaw, own: bool) -> Header:
+    """What the dataset will say of itself; a law of a user's own keeps all its parameters."""
+    grid, settings = config.make_grid(), config.resolved()
+    names: tuple[str, ...] = PARAMETERS
+    if own:
+        settings["field"] = settings_of_law(law)
+        found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters
+        names += tuple(sorted(set(found) - set(PARAMETERS)))
+    count, block = config.dataset.realizations, config.dataset.block
+    return Header(grid, settings, count, block, software_versions(), parameters=names)
+
+
+def _run(header: Header, law: FieldLaw, folder: Path, comm: Any, blocks: list[int]) -> str | None:
     """Compute the missing blocks together; why that was halted, if it was."""
     total = sum(len(header.members(block)) for block in blocks)
 
     def work(schedule: Schedule, stop: StopSignal) -> None:
-        _take_blocks(header, config.make_field(), folder, schedule, stop)
+        _take_blocks(header, law, folder, schedule, stop)
 
     with show_progress("generate", total, is_first(comm)) as report:
         return run_blocks(comm, blocks, work, report)
@@ -98,11 +117,10 @@ def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule
             return schedule.halt(STOPPED)
         try:
             write_block(folder, header, block, content)
-        except (OSError, InputError) as error:
-            detail = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        except InputError as error:
             return schedule.halt(
-                f"output {str(folder)!r} could not be written ({detail}); what is finished is kept and readable, make "
-                f"room and run again with --resume."
+                f"output {str(folder)!r} could not be written ({str(error).rstrip('.')}); what is finished is kept and "
+                "readable, make room and run again with --resume."
             )
         schedule.finished(len(header.members(block)))
 
@@ -113,12 +131,17 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Blo
     Z, S, parameters, origin = [], [], [], []
     for k in header.members(block):
         stop.check()
-        sample = law.sample(settings["seed"], k)
+        sample = check_sample(law.sample(settings["seed"], k), grid.coefficient_shape)
         Z.append(sample.Z.astype(header.dtype))  # S belongs to the field as stored
         S.append(local_matrices(grid, np.exp(Z[-1].astype(np.float64)), method=settings["method"]))
         if not np.isfinite(S[-1]).all():
             raise NumericalError(f"local matrices of realization {k} (seed {settings['seed']}) are not finite.")
-        parameters.append([sample.parameters.get(name, np.nan) for name in PARAMETERS])
+        if unknown := sorted(set(sample.parameters) - set(header.parameters)):
+            raise InputError(
+                f"law must give every realization the parameters of the first one, {list(header.parameters)}; "
+                f"realization {k} has {unknown[0]!r} too."
+            )
+        parameters.append([sample.parameters.get(name, np.nan) for name in header.parameters])
         origin.append([settings["seed"], k])
     stop.check()
     return Block(np.stack(Z), np.stack(S), np.array(parameters), np.array(origin, dtype=np.int64))

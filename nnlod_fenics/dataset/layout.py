@@ -10,7 +10,8 @@ with the datasets
 
 * ``Z``: log A on T_ε, ``(n, 1/ε, …)``; a patch of an element is cut from it when read;
 * ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``;
-* ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none;
+* ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
+  its law has; the attribute ``names`` tells which;
 * ``origin``: seed and number that the realization was drawn with;
 * ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
 
@@ -32,7 +33,6 @@ import json
 import os
 import zlib
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +40,20 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics import __version__
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields.laws import PARAMETERS
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.output.files import replacing
+from nnlod_fenics.runtime.files import write_hdf5
 
 __all__ = [
     "INDEX",
     "LAYOUT_VERSION",
-    "PARAMETERS",
     "Block",
     "Header",
     "block_path",
     "checksum",
     "create_index",
     "read_header",
-    "software_versions",
     "write_block",
 ]
 
@@ -63,8 +61,6 @@ LAYOUT_VERSION = 1
 INDEX = "dataset.h5"
 
 Array = npt.NDArray[Any]
-
-PARAMETERS = ("variance", "correlation_length", "smoothness")
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ class Header:
         block: Realizations of a block.
         versions: Versions of the software.
         made_by: ``"generate"``, ``"merge"`` or ``"split"``.
+        parameters: Names of the parameters of the fields.
     """
 
     grid: Grid
@@ -86,6 +83,7 @@ class Header:
     block: int
     versions: dict[str, str]
     made_by: str = "generate"
+    parameters: tuple[str, ...] = PARAMETERS
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -107,7 +105,7 @@ class Header:
         return {
             "Z": (self.grid.coefficient_shape, self.dtype, np.nan),
             "S": (matrices, self.dtype, np.nan),
-            "parameters": ((len(PARAMETERS),), np.dtype(np.float64), np.nan),
+            "parameters": ((len(self.parameters),), np.dtype(np.float64), np.nan),
             "origin": ((2,), np.dtype(np.int64), -1),
             "checksum": ((), np.dtype(np.uint32), 0),
             "done": ((), np.dtype(np.uint8), 0),
@@ -121,7 +119,7 @@ class Block:
     Attributes:
         Z: Shape ``(k, 1/ε, …)``.
         S: Shape ``(k, elements, rows, columns)``.
-        parameters: Of the fields, in the order of ``PARAMETERS``, NaN where a law has none; shape ``(k, 3)``.
+        parameters: Of the fields, in the order of the header, NaN where a law has none; shape ``(k, p)``.
         origin: Seed and number of each realization, shape ``(k, 2)``.
     """
 
@@ -129,18 +127,6 @@ class Block:
     S: Array
     parameters: Array
     origin: Array
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of this package and of those that determine the numbers."""
-    names = ("fenics-dolfinx", "petsc4py", "numpy", "scipy", "torch", "gstools", "h5py")
-    found = {"nnlod-fenics": __version__}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def checksum(Z: Array, S: Array) -> int:
@@ -153,33 +139,13 @@ def block_path(folder: Path, block: int) -> Path:
     return folder / "blocks" / f"{block:06d}.h5"
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, even after a power cut."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _image(fill: Any) -> bytes:
-    """The bytes of an HDF5 file.
-
-    It is made in memory, so that a full disk is a plain OSError on writing and not a broken state of the HDF5
-    library, and with the library's default format, which has no time stamps: equal content is equal bytes.
-    """
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
-        fill(file)
-        file.flush()
-        return bytes(file.id.get_file_image())
-
-
 def create_index(folder: Path, header: Header) -> None:
     """Write ``dataset.h5``: virtual datasets over all blocks that will be, and the attributes."""
 
     def fill(file: h5py.File) -> None:
         for name in header.columns():
             _create_virtual(file, folder, header, name)
-        file["parameters"].attrs["names"] = list(PARAMETERS)
+        file["parameters"].attrs["names"] = list(header.parameters)
         file.attrs["layout_version"] = LAYOUT_VERSION
         file.attrs["config"] = json.dumps(header.config)
         file.attrs["seed"] = header.config["dataset"]["seed"]
@@ -187,7 +153,7 @@ def create_index(folder: Path, header: Header) -> None:
         file.attrs["made_by"] = header.made_by
         file.attrs["versions"] = json.dumps(header.versions)
 
-    _write_durably(folder / INDEX, _image(fill))
+    write_hdf5(folder / INDEX, fill, durable=True)
 
 
 def _create_virtual(file: h5py.File, folder: Path, header: Header, name: str) -> None:
@@ -220,6 +186,7 @@ def read_header(folder: Path) -> Header:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
             realizations = len(file["Z"])
+            parameters = tuple(map(str, file["parameters"].attrs["names"]))
         layout = int(attributes["layout_version"])
         if layout > LAYOUT_VERSION:
             raise InputError(
@@ -228,8 +195,9 @@ def read_header(folder: Path) -> Header:
             )
         config = json.loads(attributes["config"])
         versions, made_by = json.loads(attributes["versions"]), str(attributes["made_by"])
-        header = Header(Grid(**config["grid"]), config, realizations, int(attributes["block"]), versions, made_by)
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+        block = int(attributes["block"])
+        header = Header(Grid(**config["grid"]), config, realizations, block, versions, made_by, parameters)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"dataset {str(folder)!r} cannot be read: {INDEX} is damaged or truncated ({error})."
         ) from None
@@ -240,7 +208,7 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
     """Write a block under a temporary name and rename it.
 
     Raises:
-        OSError: If the disk is full or broken.
+        InputError: If it cannot be written: the disk is full or broken.
     """
     Z, S = content.Z.astype(header.dtype, copy=False), content.S.astype(header.dtype, copy=False)
     columns: dict[str, Array] = {
@@ -257,4 +225,4 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
             file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]) if values.ndim > 1 else None)
         file.attrs["first"] = header.members(block).start
 
-    _write_durably(block_path(folder, block), _image(fill))
+    write_hdf5(block_path(folder, block), fill, durable=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.dataset.folder import is_whole
-from nnlod_fenics.dataset.layout import PARAMETERS, Header, block_path, read_header
+from nnlod_fenics.dataset.layout import Header, block_path, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -117,6 +117,10 @@ class Dataset:
         """Z = log A of realization k on T_ε, shape ``grid.coefficient_shape``."""
         return self.fields([k])[0]
 
+    def A(self, k: int) -> Array:
+        """The coefficient of realization k on T_ε, float64."""
+        return np.asarray(np.exp(self.Z(k).astype(np.float64)))
+
     def S(self, k: int) -> Array:
         """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``."""
         return self.matrices([k])[0]
@@ -124,7 +128,7 @@ class Dataset:
     def parameters(self, k: int) -> dict[str, float]:
         """Parameters of the field of realization k."""
         values = self.column("parameters", [k])[0]
-        return {name: float(v) for name, v in zip(PARAMETERS, values, strict=True) if np.isfinite(v)}
+        return {name: float(v) for name, v in zip(self._header.parameters, values, strict=True) if np.isfinite(v)}
 
     def fields(self, realizations: Sequence[int]) -> Array:
         """Z = log A of some realizations, shape ``(k, 1/ε, …)``; an InputError if a value is not finite."""

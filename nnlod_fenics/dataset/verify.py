@@ -10,7 +10,7 @@ from nnlod_fenics.dataset.layout import checksum
 from nnlod_fenics.dataset.reading import Array, Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.progress import show_progress
+from nnlod_fenics.runtime.progress import show_progress
 
 __all__ = ["Verification", "verify_dataset"]
 

@@ -1,24 +1,25 @@
-"""Random diffusion coefficients: covariance models, exact sampling, laws."""
+"""Random diffusion coefficients: covariance models, exact sampling, laws and their registry."""
 
 from nnlod_fenics.fields.covariance import covariance_model, matern
 from nnlod_fenics.fields.embedding import CirculantEmbedding
-from nnlod_fenics.fields.laws import (
-    FieldLaw,
-    FieldSample,
-    HierarchicalField,
-    LognormalField,
-    UniformlyEllipticField,
-    make_field,
-)
+from nnlod_fenics.fields.hierarchical import HierarchicalField
+from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, FieldSample, check_sample, settings_of_law
+from nnlod_fenics.fields.lognormal import LognormalField
+from nnlod_fenics.fields.registry import make_field, register_field
+from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
 __all__ = [
+    "PARAMETERS",
     "CirculantEmbedding",
     "FieldLaw",
     "FieldSample",
     "HierarchicalField",
     "LognormalField",
     "UniformlyEllipticField",
+    "check_sample",
     "covariance_model",
     "make_field",
     "matern",
+    "register_field",
+    "settings_of_law",
 ]

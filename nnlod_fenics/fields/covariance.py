@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import gstools
+from typing import TYPE_CHECKING, Any
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.arguments import check_dim, check_positive
+
+if TYPE_CHECKING:
+    import gstools
 
 __all__ = ["covariance_model", "matern"]
 
@@ -53,6 +54,8 @@ def covariance_model(
     Raises:
         InputError: If there is no such model or a parameter is out of its range.
     """
+    import gstools  # which loads VTK where PyVista is installed
+
     check_dim(dim)
     check_positive("variance", variance)
     check_positive("correlation_length", correlation_length)

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
-import gstools
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.arguments import check_cells
+
+if TYPE_CHECKING:
+    import gstools
 
 __all__ = ["CirculantEmbedding"]
 
@@ -147,17 +150,6 @@ class CirculantEmbedding:
             noise = noise[(slice(None),) * axis + (slice(0, self.cells),)]
         field: Array = scipy.fft.irfft(noise, self.size, axis=-1, norm="forward", overwrite_x=True)
         return field[..., : self.cells].copy()
-
-    def sample(self, rng: np.random.Generator) -> Array:
-        """Draw a pair of independent fields.
-
-        Args:
-            rng: Source of randomness.
-
-        Returns:
-            Shape ``(2, cells, …, cells)``.
-        """
-        return np.stack([self.draw(rng), self.draw(rng)])
 
 
 def _even_fast_size(least: int) -> int:

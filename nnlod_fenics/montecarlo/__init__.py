@@ -1,20 +1,19 @@
 """Monte Carlo: expectations of solutions over random coefficients, with errors that can be trusted.
 
-Modules: ``settings``, ``functionals``, ``estimators`` (moments, plain and control variate estimators),
-``allocation`` (sample numbers from a pilot run), ``goal`` (when there are enough), ``sampling`` (a block of samples),
-``job`` (rounds of blocks under MPI), ``run`` (from arguments to result, with resume), ``store`` (files of a run),
-``estimate`` (the result), ``report`` (its files).
+Modules: ``estimators`` (moments, plain and control variate estimators), ``allocation`` (sample numbers from a pilot
+run), ``goal`` (when there are enough), ``sampling`` (a block of samples), ``job`` (rounds of blocks under MPI), ``run``
+(from arguments to result, with resume), ``store`` (files of a run), ``estimate`` (the result), ``report`` (its files).
+Its settings are in :mod:`nnlod_fenics.config`, functionals in :mod:`nnlod_fenics.functionals`.
 """
 
+from nnlod_fenics.config.montecarlo import MonteCarloSettings
+from nnlod_fenics.functionals import BoxAverage, Outflow, PointValue, parse_functionals
 from nnlod_fenics.montecarlo.estimate import Estimate, FunctionalEstimate
-from nnlod_fenics.montecarlo.functionals import BoxAverage, Functional, Outflow, PointValue, parse_functionals
 from nnlod_fenics.montecarlo.run import monte_carlo
-from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 
 __all__ = [
     "BoxAverage",
     "Estimate",
-    "Functional",
     "FunctionalEstimate",
     "MonteCarloSettings",
     "Outflow",

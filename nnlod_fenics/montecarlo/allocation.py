@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.montecarlo.estimators import LEAST, Moments
+from nnlod_fenics.config.montecarlo import LEAST
+from nnlod_fenics.montecarlo.estimators import Moments
 
 __all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
 

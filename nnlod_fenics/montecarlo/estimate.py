@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.config.montecarlo import MonteCarloSettings
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.montecarlo.allocation import Plan
 from nnlod_fenics.montecarlo.estimators import LEAST, Moments, Statistics, control_variate, plain
-from nnlod_fenics.montecarlo.settings import MonteCarloSettings
+from nnlod_fenics.norms import l2_norm
 
-__all__ = ["Estimate", "FunctionalEstimate", "Progress", "make_estimate", "mean_square_norm"]
+__all__ = ["Estimate", "FunctionalEstimate", "Progress", "make_estimate"]
 
 Array = npt.NDArray[np.float64]
 
@@ -103,8 +103,7 @@ class Estimate:
         network_bias: Mean of network minus reference on the same fields, for ``"multifidelity"``.
         network_bias_error: Its standard errors.
         functionals: Functionals by name.
-        field_error: Standard error of the mean field in L²(D): the root of the integral of
-            ``standard_error``² by the trapezoidal rule.
+        field_error: Standard error of the mean field: L²(D) norm of ``standard_error``.
         variance_field_error: The same of ``variance``.
         width: What ``tolerance`` is compared with: half-width of the target's interval, or ``field_error``.
         samples: Samples of each stream: ``samples`` (of the method, or pairs), ``low``, ``pilot``.
@@ -148,16 +147,16 @@ class Estimate:
     def summary(self) -> dict[str, Any]:
         """All numbers but the fields, ready for JSON."""
         result: dict[str, Any] = {
-            "settings": asdict(self.settings),
+            "settings": self.settings.as_dict(),
             "stopped": self.stopped,
             "samples": self.samples,
             "seconds": self.seconds,
             "mean field": {
-                "norm": mean_square_norm(self.mean),
+                "norm": l2_norm(self.mean),
                 "standard error": self.field_error,
-                "standard deviation of the solution": mean_square_norm(np.sqrt(np.maximum(self.variance, 0))),
+                "standard deviation of the solution": l2_norm(np.sqrt(np.maximum(self.variance, 0))),
             },
-            "variance field": {"norm": mean_square_norm(self.variance), "standard error": self.variance_field_error},
+            "variance field": {"norm": l2_norm(self.variance), "standard error": self.variance_field_error},
             "functionals": {
                 name: {k: v for k, v in asdict(value).items() if v is not None}
                 | {"interval": list(value.interval), "variance_interval": list(value.variance_interval)}
@@ -165,20 +164,12 @@ class Estimate:
             },
         }
         if self.network_bias is not None and self.network_bias_error is not None:
-            result["mean field"]["network bias"] = mean_square_norm(self.network_bias)
-            result["mean field"]["network bias, standard error"] = mean_square_norm(self.network_bias_error)
+            result["mean field"]["network bias"] = l2_norm(self.network_bias)
+            result["mean field"]["network bias, standard error"] = l2_norm(self.network_bias_error)
         if self.plan is not None:
             names = ("ratio", "cost_high", "cost_low", "explained", "gain")
             result["plan"] = {name: getattr(self.plan, name) for name in names}
         return result
-
-
-def mean_square_norm(values: Array) -> float:
-    """L²(D) norm of nodal values by the trapezoidal rule (nodes on ∂D count less)."""
-    squares = values**2
-    for _ in range(values.ndim):  # the first axis goes, the next one takes its place
-        squares = (squares[:-1] + squares[1:]).mean(axis=0) / 2
-    return math.sqrt(float(squares))
 
 
 def make_estimate(
@@ -208,7 +199,7 @@ def make_estimate(
     for k, name in enumerate(names, start=n):
         extra = () if bias is None or bias_error is None else (float(bias[k]), float(bias_error[k]))
         functionals[name] = FunctionalEstimate(*(float(row[k]) for row in rows), *extra)
-    field_error = mean_square_norm(error)
+    field_error = l2_norm(error)
     return Estimate(
         mean=mean,
         standard_error=error,
@@ -220,7 +211,7 @@ def make_estimate(
         network_bias_error=None if bias_error is None else bias_error[:n].reshape(shape),
         functionals=functionals,
         field_error=field_error,
-        variance_field_error=mean_square_norm(variance_error),
+        variance_field_error=l2_norm(variance_error),
         width=field_error if settings.target is None else functionals[settings.target].half_width,
         samples={kind: m.count for kind, m in sorted(progress.moments.items())},
         seconds=_seconds(progress, settings),

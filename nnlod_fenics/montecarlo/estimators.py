@@ -10,13 +10,13 @@ from math import comb, prod
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+
+from nnlod_fenics.config.montecarlo import LEAST
+from nnlod_fenics.statistics import half_width, satterthwaite
 
 __all__ = ["LEAST", "Estimated", "Moments", "Statistics", "control_variate", "plain"]
 
 Array = npt.NDArray[np.float64]
-
-LEAST = 3  # samples of each model, below which the error of a variance cannot be estimated
 
 
 @cache
@@ -146,11 +146,7 @@ class Estimated:
         Returns:
             The estimates with their errors.
         """
-        total = np.sum([part for part, _ in parts], axis=0)
-        largest = np.where(total > 0, total, 1.0)  # shares of it: squares of small errors could vanish
-        spread = np.sum([(part / largest) ** 2 / (count - 1) for part, count in parts], axis=0)
-        degrees = np.divide(1.0, spread, out=np.full_like(total, parts[0][1] - 1), where=spread > 0)
-        return cls(value, total, degrees)
+        return cls(value, *satterthwaite(parts, exact=parts[0][1] - 1))
 
     @property
     def standard_error(self) -> Array:
@@ -159,7 +155,7 @@ class Estimated:
 
     def half_width(self, level: float) -> Array:
         """Half-widths of the confidence intervals, from quantiles of Student's t, shape ``(q,)``."""
-        return np.asarray(scipy.stats.t.ppf(0.5 + level / 2, self.degrees)) * self.standard_error
+        return half_width(self.standard_error, self.degrees, level)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from nnlod_fenics.config.montecarlo import LEAST, MonteCarloSettings
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Plan
-from nnlod_fenics.montecarlo.estimators import LEAST
-from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 
 __all__ = ["Goal"]
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnlod_fenics.dataset.job import STOPPED, Interrupted, StopSignal, is_first, on_first, run_blocks
-from nnlod_fenics.dataset.schedule import Schedule
+from nnlod_fenics.config.montecarlo import MonteCarloSettings
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.montecarlo.allocation import Plan, make_plan
@@ -17,9 +16,10 @@ from nnlod_fenics.montecarlo.estimate import Progress, make_estimate
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.goal import Goal
 from nnlod_fenics.montecarlo.sampling import BATCH, BlockResult, Sampler
-from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 from nnlod_fenics.montecarlo.store import Store
-from nnlod_fenics.progress import show_progress
+from nnlod_fenics.runtime.job import STOPPED, Interrupted, StopSignal, is_first, on_first, run_blocks
+from nnlod_fenics.runtime.progress import show_progress
+from nnlod_fenics.runtime.schedule import Schedule
 
 __all__ = ["Job"]
 

@@ -10,10 +10,9 @@ import numpy.typing as npt
 from matplotlib.colors import Normalize
 
 from nnlod_fenics.montecarlo.estimate import Estimate
-from nnlod_fenics.output.files import replacing
 from nnlod_fenics.output.paraview import write_arrays
 from nnlod_fenics.output.style import SOLUTION, colorbar, figure, line_styles, save
-from nnlod_fenics.surrogate.storage import read_json, write_json
+from nnlod_fenics.runtime.files import read_json, replacing, write_json
 
 __all__ = ["plot_mean", "table", "write_report"]
 

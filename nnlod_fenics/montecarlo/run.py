@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from types import CodeType
+from typing import Any
 
-from nnlod_fenics.config import Config
-from nnlod_fenics.dataset.job import on_first, world
+from nnlod_fenics.config import Config, MonteCarloSettings
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields import FieldLaw, make_field
+from nnlod_fenics.fields import FieldLaw, make_field, settings_of_law
+from nnlod_fenics.functionals import Functional, check_functional, parse_functionals
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import load_vector
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
-from nnlod_fenics.montecarlo.functionals import Functional
 from nnlod_fenics.montecarlo.job import Job
 from nnlod_fenics.montecarlo.sampling import Sampler
-from nnlod_fenics.montecarlo.settings import MonteCarloSettings
 from nnlod_fenics.montecarlo.store import Store
-from nnlod_fenics.source import Source
-from nnlod_fenics.surrogate import NNLOD
-from nnlod_fenics.surrogate.shipped import find_shipped
+from nnlod_fenics.network import NNLOD
+from nnlod_fenics.network.shipped import find_shipped
+from nnlod_fenics.problem import Problem, Source
+from nnlod_fenics.runtime.job import on_first, world
 
 __all__ = ["find_problem", "monte_carlo", "run_from_config"]
-
-_FUNCTIONALS = tuple(kind.__name__ for kind in get_args(Functional))
 
 
 def monte_carlo(
@@ -68,10 +67,11 @@ def monte_carlo(
         settings: Method, sample numbers, when to stop.
         model: The surrogate, for ``"nn"`` and ``"multifidelity"``.
         f: Source: a number, a function of points, or cell values on T_h.
-        functionals: Functionals by name.
+        functionals: Functionals by name: those of :mod:`nnlod_fenics.functionals`, or functions of a
+            :class:`nnlod_fenics.solvers.Solution` that return a number.
         output: Folder for blocks and results; nothing is written if None.
         comm: MPI communicator; COMM_WORLD (or none, without mpi4py) if None.
-        resume: Go on with an interrupted run, or with one that is to get more samples. ``samples``, ``tolerance``,
+        resume: Resume an interrupted run, or one that is to get more samples. ``samples``, ``tolerance``,
             ``seconds``, ``target`` and ``level`` may be others than before, all else must agree.
         overwrite: Replace a run that is there.
 
@@ -85,12 +85,12 @@ def monte_carlo(
     comm = world() if comm is None else comm
     named = dict(functionals or {})
     _check(grid, settings, model, named)
-    store = None if output is None else Store(output)
+    store = None if output is None else Store(output, _identity(grid, law, settings, model, f, named))
     with ExitStack() as stack:
         if store is not None:
-            identity = _identity(grid, law, settings, model, f, named)
-            on_first(comm, lambda: stack.enter_context(store.held(identity, resume, overwrite)))
-        sampler = Sampler(grid, law, f, named, model)
+            on_first(comm, lambda: stack.enter_context(store.held(resume, overwrite)))
+        options = {"nn": {"model": model}} if model is not None else {}
+        sampler = Sampler(grid, law, Problem(f), named, options)
         stack.callback(sampler.destroy)
         job = Job(grid, settings, sampler, store, comm)
         stopped = job.run()
@@ -108,25 +108,30 @@ def monte_carlo(
 
 
 def run_from_config(
-    config: Config,
-    settings: MonteCarloSettings,
-    model: Path | None,
-    f: float,
-    functionals: Mapping[str, Functional],
-    output: Path,
-    resume: bool,
-    overwrite: bool,
+    config: Config, f: Source = 1.0, output: str | Path | None = None, resume: bool = False, overwrite: bool = False
 ) -> Estimate:
-    """:func:`monte_carlo` for the grid and field of a configuration.
+    """:func:`monte_carlo` as a configuration says, its section ``[montecarlo]`` included.
 
     Without a model, a method that needs one takes that of the package for this grid and field.
+
+    Args:
+        config: The settings.
+        f: The source.
+        output: See :func:`monte_carlo`.
+        resume: See :func:`monte_carlo`.
+        overwrite: See :func:`monte_carlo`.
+
+    Returns:
+        The estimate.
     """
+    settings, named = config.montecarlo.make(config.dataset.seed), parse_functionals(config.montecarlo.functionals)
+    model: str | Path | None = config.montecarlo.model
     if model is None and "nn" in settings.models:
         stated = config.resolved()
         model = find_shipped(stated["grid"], stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
     grid, law = find_problem(config, surrogate)
-    return monte_carlo(grid, law, settings, surrogate, f, functionals, output, None, resume, overwrite)
+    return monte_carlo(grid, law, settings, surrogate, f, named, output, None, resume, overwrite)
 
 
 def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
@@ -145,7 +150,7 @@ def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     grid, field, defaults = config.make_grid(), config.field, Config()
     if model is not None:
         grid = model.grid if grid == defaults.make_grid() else grid
-        field = model.description["training_set"]["field"] if field == defaults.field else field
+        field = model.law if field == defaults.field else field
     return grid, make_field(field, grid.dim, grid.coefficient)
 
 
@@ -153,12 +158,10 @@ def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functi
     if "nn" in settings.models:
         if model is None:
             raise InputError(f"model must be given for method {settings.method!r}, got none.")
-        if model.grid != grid:
-            raise InputError(f"model is of grid {model.grid.as_dict()}, the run of {grid.as_dict()}.")
+        model.check_grid(grid)
+    settings.check_stops()
     for name, functional in functionals.items():
-        if not isinstance(functional, Functional):
-            raise InputError(f"functional {name!r} must be one of {_FUNCTIONALS}, got {type(functional).__name__}.")
-        functional.check(grid.dim)
+        check_functional(name, functional, grid.dim)
     least = settings.pilot * 2 + LEAST_PAIRS
     if settings.method == "multifidelity" and settings.samples is not None and settings.samples < least:
         raise InputError(
@@ -181,14 +184,30 @@ def _identity(
     """What a resumed run must agree in."""
     identity = settings.identity() | {
         "grid": grid.as_dict(),
-        "field": law.settings(),
-        "functionals": [[name, str(functional)] for name, functional in functionals.items()],  # blocks keep their order
+        "field": settings_of_law(law),
+        # a list: blocks keep their order
+        "functionals": [[name, _text(functional)] for name, functional in functionals.items()],
         "source": _digest(load_vector(Grid(grid.dim, grid.fine, grid.fine, 0), f).tobytes()),
     }
     if model is not None and "nn" in settings.models:
         identity["model"] = _fingerprint(model)
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
+
+
+def _text(functional: Functional) -> str:
+    """What tells functionals apart: a description, or the source of a function."""
+    if not inspect.isfunction(functional):
+        return str(functional)
+    return f"function {functional.__qualname__} {_digest(*_bytes_of(functional.__code__))}"
+
+
+def _bytes_of(code: CodeType) -> Iterator[bytes]:
+    """What a function computes, without where it stands."""
+    yield code.co_code
+    yield repr(code.co_names).encode()
+    for constant in code.co_consts:
+        yield from _bytes_of(constant) if isinstance(constant, CodeType) else (repr(constant).encode(),)
 
 
 def _fingerprint(model: NNLOD) -> str:

@@ -5,29 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from nnlod_fenics.errors import NumericalError
+from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import FieldLaw
+from nnlod_fenics.functionals import Functional
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.lod.coarse import CoarseSolver, load_vector
-from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.montecarlo.estimators import Moments
-from nnlod_fenics.montecarlo.functionals import Functional, Outflow, fine_outflow
-from nnlod_fenics.source import Source
-from nnlod_fenics.surrogate import NNLOD
+from nnlod_fenics.problem import Problem
+from nnlod_fenics.runtime.streams import Stream
+from nnlod_fenics.solvers import Solution, Solver, make_solver
 
 __all__ = ["BATCH", "STAGES", "BlockResult", "Sampler"]
 
 Array = npt.NDArray[np.float64]
 
-# Streams of the fields, apart from training data (0), evaluation (1) and fresh training data (2).
-STAGES = {"samples": 3, "pilot": 4, "low": 5}
-BATCH = 8  # fields that a network treats at a time; always the same, since the bits can depend on it
-_TOGETHER = {"fem": 1, "lod": 1, "nn": BATCH}  # fields treated at a time
+STAGES = {"samples": Stream.SAMPLES, "pilot": Stream.PILOT, "low": Stream.LOW}
+BATCH = 8  # samples of a block of the pilot run
 
 
 @dataclass(frozen=True)
@@ -49,23 +46,25 @@ class Sampler:
     Args:
         grid: The discretisation.
         law: Law of the fields.
-        f: Source.
+        problem: What is solved for each of them.
         functionals: Functionals by name.
-        model: The surrogate, for ``"nn"``.
+        options: Options of each method, see :func:`nnlod_fenics.solvers.make_solver`.
 
     Note:
         Solvers are made when they are first used and kept; call :meth:`destroy` in the end.
     """
 
     def __init__(
-        self, grid: Grid, law: FieldLaw, f: Source, functionals: Mapping[str, Functional], model: NNLOD | None
+        self,
+        grid: Grid,
+        law: FieldLaw,
+        problem: Problem,
+        functionals: Mapping[str, Functional],
+        options: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.grid, self.law, self.f, self.model = grid, law, f, model
-        self.names, self._functionals = list(functionals), list(functionals.values())
-        self._warm: set[str] = set()
-        self._coarse: CoarseSolver | None = None
-        self._fine: Callable[[Array], Array] | None = None
-        self._destroy: list[Callable[[], None]] = []
+        self.grid, self.law, self.problem = grid, law, problem
+        self.names, self._functionals, self._options = list(functionals), list(functionals.values()), options
+        self._solvers: dict[str, Solver] = {}
 
     @property
     def quantities(self) -> int:
@@ -93,18 +92,20 @@ class Sampler:
         Raises:
             NumericalError: If a sample is not finite; the message names it.
         """
-        if new := [method for method in methods if method not in self._warm]:
-            Z = self._draw(kind, seed, members[:1])
-            for method in new:
-                self._apply(method, np.repeat(Z, _TOGETHER[method], axis=0), check)
-            self._warm.update(new)
+        for method in methods:
+            if method not in self._solvers:
+                solver = self._solvers[method] = make_solver(
+                    method, self.grid, self.problem, **self._options.get(method, {})
+                )
+                A = self._draw(kind, seed, members[:1])
+                self._apply(method, np.repeat(A, solver.together, axis=0), check)
         start = time.perf_counter()
-        Z = self._draw(kind, seed, members)
+        A = self._draw(kind, seed, members)
         drawing = time.perf_counter() - start
         values, seconds = [], []
         for method in methods:
             start = time.perf_counter()
-            values.append(self._apply(method, Z, check))
+            values.append(self._apply(method, A, check))
             seconds.append(time.perf_counter() - start)
         check()
         stacked = np.stack(values, axis=1)
@@ -116,73 +117,29 @@ class Sampler:
 
     def destroy(self) -> None:
         """Free the solvers."""
-        while self._destroy:
-            self._destroy.pop()()
-        self._coarse = self._fine = None
+        while self._solvers:
+            self._solvers.popitem()[1].destroy()
 
     def _draw(self, kind: str, seed: int, members: range) -> Array:
-        return np.stack([self.law.sample(seed, k, stage=STAGES[kind]).Z for k in members])
+        drawn = [self.law.sample(seed, k, stage=STAGES[kind]).A for k in members]
+        for k, A in zip(members, drawn, strict=True):
+            if not np.isfinite(A).all():
+                raise NumericalError(f"the field of sample {k} of stream {kind!r} (seed {seed}) is not finite.")
+        return np.stack(drawn)
 
-    def _apply(self, method: str, Z: Array, check: Callable[[], None]) -> Array:
-        """Quantities of some fields by a method, shape ``(n, q)``."""
-        model, size = getattr(self, f"_{method}"), _TOGETHER[method]
-        quantities: list[Array] = []
-        for k in range(0, len(Z), size):
+    def _apply(self, method: str, A: Array, check: Callable[[], None]) -> Array:
+        """Quantities of some coefficients by a method, shape ``(n, q)``."""
+        solver, quantities = self._solvers[method], []
+        for k in range(0, len(A), solver.together):
             check()
-            quantities += model(Z[k : k + size])
+            quantities += [self._quantities(solution) for solution in solver.solve_many(A[k : k + solver.together])]
         return np.stack(quantities)
 
-    # -- the models: some fields -> the quantities of each -----------------------------------------------
-
-    def _lod(self, Z: Array) -> list[Array]:
-        return [self._on_coarse(local_matrices(self.grid, np.exp(field))) for field in Z]
-
-    def _nn(self, Z: Array) -> list[Array]:
-        assert self.model is not None
-        return [self._on_coarse(S) for S in self.model.predict(torch.from_numpy(Z)).cpu().numpy()]
-
-    def _fem(self, Z: Array) -> list[Array]:
-        solve = self._fine or self._fine_solver()
-        return [self._on_fine(np.exp(field), solve(np.exp(field))) for field in Z]
-
-    def _on_coarse(self, S: Array) -> Array:
-        if self._coarse is None:
-            self._coarse = CoarseSolver(self.grid, self.f)
-            self._destroy.append(self._coarse.destroy)
-            self._weights = self._all_weights(self.grid.coarse)
-        u = self._coarse.solve(S)
-        flux = self._coarse.flux(S, u).ravel() if self._has_outflow else u.ravel()
-        return np.concatenate([u.ravel(), [self._pick(f, flux, u) @ w for f, w in self._weights]])
-
-    def _on_fine(self, A: Array, u: Array) -> Array:
-        coefficient = self.grid.refine(A)
-        values = [
-            fine_outflow(f, u, coefficient, self._fine_load) if isinstance(f, Outflow) else float(u.ravel() @ w)
-            for f, w in self._fine_weights
-        ]
-        restricted = u[(slice(None, None, self.grid.ratio),) * self.grid.dim]
-        return np.concatenate([restricted.ravel(), values])
-
-    def _fine_solver(self) -> Callable[[Array], Array]:
-        from mpi4py import MPI
-
-        from nnlod_fenics.fem import FineSolver
-
-        solver = FineSolver(self.grid, MPI.COMM_SELF)
-        self._destroy.append(solver.destroy)
-        self._fine = lambda A: solver.solve(A, self.f).values()
-        self._fine_weights = self._all_weights(self.grid.fine)
-        if self._has_outflow:
-            self._fine_load = load_vector(Grid(self.grid.dim, self.grid.fine, self.grid.fine, 0), self.f)
-        return self._fine
-
-    def _all_weights(self, cells: int) -> list[tuple[Functional, Array]]:
-        return [(f, f.weights(self.grid.dim, cells)) for f in self._functionals]
-
-    @property
-    def _has_outflow(self) -> bool:
-        return any(isinstance(f, Outflow) for f in self._functionals)
-
-    @staticmethod
-    def _pick(functional: Functional, flux: Array, u: Array) -> Array:
-        return flux if isinstance(functional, Outflow) else u.ravel()
+    def _quantities(self, solution: Solution) -> Array:
+        values = []
+        for name, functional in zip(self.names, self._functionals, strict=True):
+            value = functional(solution)
+            if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiu":
+                raise InputError(f"functional {name!r} must return a number, got {value!r:.60}.")
+            values.append(float(value))
+        return np.concatenate([solution.coarse.ravel(), values])

@@ -10,8 +10,8 @@ nothing else.
 
 from __future__ import annotations
 
-import re
-import shutil
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,20 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from nnlod_fenics.dataset.folder import LOCK, locked
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.sampling import STAGES, BlockResult
-from nnlod_fenics.output.files import replacing
-from nnlod_fenics.progress import tell
-from nnlod_fenics.surrogate.storage import read_json, write_json
+from nnlod_fenics.runtime.files import read_json, replacing, write_json
+from nnlod_fenics.runtime.folder import Contents, output_folder
+from nnlod_fenics.runtime.progress import tell
 
-__all__ = ["Store"]
+__all__ = ["CONTENTS", "Store"]
 
 RUN, BLOCKS = "run.json", "blocks"
+_BLOCK = rf"{BLOCKS}/({'|'.join(STAGES)})-\d{{6,}}\.npz"
 RESULTS = ("montecarlo.json", "fields.npz", "fields.vtkhdf", "mean.png")
-_TEMPORARY = re.compile(rf"\.(run|montecarlo|fields|mean|({'|'.join(STAGES)})-\d{{6,}})-.*")
-_BLOCK = re.compile(rf"({'|'.join(STAGES)})-\d{{6,}}\.npz")
+CONTENTS = Contents("a run", RUN, (RUN, _BLOCK, *RESULTS), parts=_BLOCK)
 
 
 class Store:
@@ -40,29 +39,29 @@ class Store:
 
     Args:
         folder: Where.
+        identity: What must agree with a run that is resumed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, identity: dict[str, Any]) -> None:
+        self.folder, self.identity = Path(folder), identity
+        self._stamp = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     @contextmanager
-    def held(self, identity: dict[str, Any], resume: bool, overwrite: bool) -> Iterator[None]:
+    def held(self, resume: bool, overwrite: bool) -> Iterator[None]:
         """Hold the folder for this job, ready for its blocks.
 
         Args:
-            identity: What must agree with a run that is there.
-            resume: Go on with it.
+            resume: Resume a run that is there.
             overwrite: Replace it.
 
         Raises:
             InputError: If it cannot be written to, holds something else, or is held by another job.
         """
-        with self.written():
-            if self.folder.exists() and not self.folder.is_dir():
-                raise InputError(f"output {str(self.folder)!r} cannot be written: it is not a folder.")
-        with locked(self.folder):
-            with self.written():
-                self._prepare(identity, resume, overwrite)
+        with output_folder(self.folder, CONTENTS, resume, overwrite):
+            if (self.folder / RUN).exists():
+                self._check_same(self.identity)
+            else:
+                write_json(self.folder / RUN, self.identity)
             yield
 
     @contextmanager
@@ -74,43 +73,14 @@ class Store:
         """
         try:
             yield
-        except OSError as error:
+        except (OSError, InputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
             raise InputError(
-                f"output {str(self.folder)!r} cannot be written ({error.strerror or error}); what is finished is kept, "
+                f"output {str(self.folder)!r} cannot be written ({cause.strerror or cause}); what is finished is kept, "
                 f"run again with --resume when it can."
             ) from error
-
-    def _prepare(self, identity: dict[str, Any], resume: bool, overwrite: bool) -> None:
-        self._check_ours()
-        if (self.folder / RUN).exists():
-            if resume:
-                return self._check_same(identity)
-            if not overwrite:
-                raise InputError(
-                    f"output {str(self.folder)!r} already holds a run; go on with --resume or replace it with "
-                    f"--overwrite."
-                )
-        for name in (RUN, *RESULTS):
-            (self.folder / name).unlink(missing_ok=True)
-        if (self.folder / BLOCKS).exists():
-            shutil.rmtree(self.folder / BLOCKS)
-        write_json(self.folder / RUN, identity)
-
-    def _check_ours(self) -> None:
-        """Refuse a folder with other files in it; remove what a killed job was writing."""
-        blocks = self.folder / BLOCKS
-        entries = [*self.folder.iterdir(), *(blocks.iterdir() if blocks.is_dir() else ())]
-        for entry in entries:
-            inside = entry.parent == blocks
-            known = _BLOCK.fullmatch(entry.name) if inside else entry.name in (RUN, LOCK, BLOCKS, *RESULTS)
-            if not known and not _TEMPORARY.fullmatch(entry.name):
-                raise InputError(
-                    f"output {str(self.folder)!r} is a folder with other files in it "
-                    f"({entry.relative_to(self.folder)}); choose a new one."
-                )
-        for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name):
-                entry.unlink()
 
     def _check_same(self, identity: dict[str, Any]) -> None:
         found = read_json(self.folder / RUN)
@@ -132,7 +102,8 @@ class Store:
         """
         moments = result.moments
         with self.written(), replacing(self._path(kind, number)) as temporary:
-            np.savez(temporary, count=moments.count, mean=moments.mean, central=moments.central, seconds=result.seconds)
+            values = {"count": moments.count, "mean": moments.mean, "central": moments.central}
+            np.savez(temporary, **values, seconds=result.seconds, run=self._stamp)  # type: ignore[arg-type]
 
     def load_block(self, kind: str, number: int, count: int, models: int, quantities: int) -> BlockResult | None:
         """Read the moments of a block.
@@ -153,7 +124,7 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as file:
                 moments = Moments(int(file["count"]), file["mean"], file["central"])
-                seconds = file["seconds"]
+                seconds, run = file["seconds"], str(file["run"]) if "run" in file else self._stamp
             there = len(moments.mean)
             expected = Moments.of(np.zeros((1, there, quantities)))
             shapes = [moments.mean.shape, moments.central.shape, seconds.shape]
@@ -161,6 +132,9 @@ class Store:
                 raise ValueError(shapes)
         except Exception:  # whatever a damaged file makes of the reader
             tell(f"{path.name} is damaged and will be computed again.")
+            return None
+        if run != self._stamp:
+            tell(f"{path.name} belongs to another run and will be computed again.")
             return None
         if moments.count != count or there < models:
             return None

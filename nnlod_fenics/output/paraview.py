@@ -21,7 +21,7 @@ import numpy.typing as npt
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.output.files import replacing
+from nnlod_fenics.runtime.files import hdf5_image, replacing
 
 __all__ = ["write_arrays", "write_coefficient", "write_results"]
 
@@ -159,7 +159,7 @@ def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
 
 
 def _write_vtkhdf(path: Path, image: _Image) -> None:
-    with h5py.File(path, "w") as file:
+    def fill(file: h5py.File) -> None:
         root = file.create_group("VTKHDF")
         # The layout of static images is that of version 1, which every reader of the format knows.
         root.attrs["Version"] = np.array([1, 0], dtype=np.int64)
@@ -171,6 +171,8 @@ def _write_vtkhdf(path: Path, image: _Image) -> None:
         for group, data in (("PointData", image.point_data), ("CellData", image.cell_data)):
             for name, values in data.items():
                 root.create_dataset(f"{group}/{name}", data=values)
+
+    path.write_bytes(hdf5_image(fill))
 
 
 def _write_vti(path: Path, image: _Image) -> None:

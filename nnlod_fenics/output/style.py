@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation
 
-from nnlod_fenics.output.files import replacing
+from nnlod_fenics.runtime.files import replacing
 
 __all__ = ["DIVERGING", "FIELD", "SOLUTION", "Line", "colorbar", "figure", "line_styles", "save"]
 

@@ -1,7 +1,7 @@
-"""Speed of datasets: generation on ranks, writing, patches for training, and files against parallel HDF5.
+"""Speed of datasets: generation on ranks, writing, and files against parallel HDF5.
 
 Run ``python tests/benchmarks/bench_dataset.py PART ...`` with some of the parts ``generate``, ``schedule``,
-``storage``, ``patches``; without any, all of them. Set OMP_NUM_THREADS=1.
+``storage``; without any, all of them. Set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import nnlod_fenics.dataset.generate as generation
 from nnlod_fenics import Grid, local_matrices
 from nnlod_fenics.config import load_config
-from nnlod_fenics.dataset import schedule
 from nnlod_fenics.dataset.layout import Block, Header, write_block
-from nnlod_fenics.dataset.patches import Patches
+from nnlod_fenics.runtime import schedule
 
 PAPER = ["grid.coarse=32", "grid.fine=512", "grid.coefficient=256", "dataset.block=2"]
 GRID = Grid(2, 32, 512, 2, coefficient=256)
@@ -117,27 +115,8 @@ def storage(blocks: int = 40) -> None:
                 print(f"storage, {comm.size} ranks, {kind}: {size / (time.perf_counter() - start) / 1e6:.0f} MB/s")
 
 
-def patches(realizations: int = 100, batch: int = 1000) -> None:
-    """Patches per second of the paper's discretisation, shuffled, with masks and matrices."""
-    rng = np.random.default_rng(0)
-    Z = rng.standard_normal((realizations, *GRID.coefficient_shape), dtype=np.float32)
-    S = rng.standard_normal((realizations, GRID.num_elements, *GRID.local_matrix_shape), dtype=np.float32)
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-            served = Patches(GRID, Z, S, device)
-            for order in (torch.Generator().manual_seed(k) for k in range(2)):
-                start = time.perf_counter()
-                for drawn in served.batches(batch, order):
-                    assert len(drawn.Z) <= batch
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                rate = len(served) / (time.perf_counter() - start)
-            print(f"patches, {device}, {threads} threads: {rate:.0f} patches/s")
-
-
 def main() -> None:
-    parts = sys.argv[1:] or ["generate", "schedule", "storage", "patches"]
+    parts = sys.argv[1:] or ["generate", "schedule", "storage"]
     if parts[0] == "--worker":
         {"generate": generate, "schedule": handing_out, "storage": storage}[parts[1]](*map(int, parts[2:]))
         return
@@ -148,8 +127,6 @@ def main() -> None:
         mpirun(2, "--worker", "schedule")
     if "storage" in parts:
         mpirun(2, "--worker", "storage")
-    if "patches" in parts:
-        patches()
 
 
 if __name__ == "__main__":

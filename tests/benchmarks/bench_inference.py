@@ -19,7 +19,7 @@ import torch
 
 from nnlod_fenics import NNLOD, Grid, coarse_matrix, local_matrices, solve_coarse
 from nnlod_fenics.fields import make_field
-from nnlod_fenics.surrogate.networks import NETWORKS, build_network
+from nnlod_fenics.network.registry import NETWORKS, build_network
 
 PAPER = Grid(2, 32, 512, 2, coefficient=256)
 NAMES = tuple(NETWORKS)
@@ -63,7 +63,7 @@ def on_gpu(name: str, Z: np.ndarray, count: int = 16) -> None:
     fields = torch.from_numpy(Z).cuda().repeat(count, 1, 1)
 
     def predict() -> None:
-        model.predict(fields)
+        model.predict(model.grid, fields)
         torch.cuda.synchronize()
 
     print(

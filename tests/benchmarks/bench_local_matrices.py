@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from operations import count_operations
 
 from nnlod_fenics import Grid, local_matrices
 from nnlod_fenics.lod.condensation import Condensation
-from nnlod_fenics.lod.operations import count_operations
 
 PAPER = Grid(2, 32, 512, 2, coefficient=256)
 CUBE = Grid(3, 8, 64, 1)

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 
 from nnlod_fenics import NNLOD, Grid
-from nnlod_fenics.dataset.online import OnlineDataset
 from nnlod_fenics.fields import make_field
-from nnlod_fenics.surrogate import PAPER, TrainingData, TrainingSettings, matrix_errors, train
-from nnlod_fenics.surrogate.equivariant import GroupConvolution, Lifting, MatrixHead
-from nnlod_fenics.surrogate.networks import NETWORKS
-from nnlod_fenics.surrogate.structured import StructuredNetwork
+from nnlod_fenics.network import matrix_errors
+from nnlod_fenics.network.equivariant import GroupConvolution, Lifting, MatrixHead
+from nnlod_fenics.network.registry import NETWORKS
+from nnlod_fenics.network.structured import StructuredNetwork
+from nnlod_fenics.training import PAPER, TrainingData, TrainingSettings, train
+from nnlod_fenics.training.online import OnlineDataset
 
 
 def untied(grid: Grid, **options: Any) -> StructuredNetwork:
@@ -80,7 +81,9 @@ def run(data: TrainingData, fresh: tuple[np.ndarray, np.ndarray], name: str, arg
         seconds = time.perf_counter() - start
         model = NNLOD.load(Path(folder) / "m", device=arguments.device)
     Z, S = fresh
-    predicted = np.concatenate([model.predict(part).cpu().numpy() for part in torch.from_numpy(Z).split(10)])
+    predicted = np.concatenate(
+        [model.predict(model.grid, part.exp()).cpu().numpy() for part in torch.from_numpy(Z).split(10)]
+    )
     errors = matrix_errors(predicted, S)
     exact, surrogate = solutions(data.grid, S), solutions(data.grid, predicted)
     return {

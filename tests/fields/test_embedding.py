@@ -56,7 +56,7 @@ def test_both_fields_of_a_pair_have_the_covariance_and_are_independent(dim, cell
     embedding = CirculantEmbedding(matern(dim, variance, rho, nu), cells)
     assert embedding.clipped_mass == 0
     rng = np.random.default_rng(1)
-    pairs = np.stack([embedding.sample(rng).reshape(2, -1) for _ in range(draws)])
+    pairs = np.stack([[embedding.draw(rng).ravel() for _ in range(2)] for _ in range(draws)])
     expected = formula(distances(dim, cells), variance, rho, nu)
     both = np.block([[expected, np.zeros_like(expected)], [np.zeros_like(expected), expected]])
     assert_covariance(pairs.reshape(draws, -1), both)

@@ -11,7 +11,7 @@ import scipy.stats
 from sample_covariance import FALSE_ALARM, assert_covariance, distances, formula
 
 from nnlod_fenics import InputError
-from nnlod_fenics.fields import LognormalField, laws, make_field
+from nnlod_fenics.fields import LognormalField, hierarchical, make_field
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_continuous_parameters_enter_the_field():
 def test_embeddings_are_kept_for_lists_only_and_within_bounds(monkeypatch):
     built = []
 
-    class Counting(laws.CirculantEmbedding):
+    class Counting(hierarchical.CirculantEmbedding):
         def __init__(self, *arguments, **options):
             built.append(self)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(laws, "CirculantEmbedding", Counting)
+    monkeypatch.setattr(hierarchical, "CirculantEmbedding", Counting)
     lists = make_field({"kind": "hierarchical", "correlation_length": {"choice": [0.1, 0.2, 0.3]}}, 2, 8)
     first = [lists.sample(1, k).Z for k in range(40)]
     assert len(built) == 3
-    monkeypatch.setattr(laws, "_KEPT_BYTES", 2 * built[0].nbytes)
+    monkeypatch.setattr(hierarchical, "_KEPT_BYTES", 2 * built[0].nbytes)
     assert all(np.array_equal(lists.sample(1, k).Z, first[k]) for k in range(40))
     assert len(lists._embeddings) == 2 and len(built) > 3
     built.clear()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from residuals import corrector_residuals
 
 from nnlod_fenics import Grid, InputError, NumericalError, coarse_matrix, local_matrices, solve_coarse, solve_fine
 from nnlod_fenics.lod.reconstruction import reconstruct
-from nnlod_fenics.lod.residuals import corrector_residuals
 from nnlod_fenics.norms import energy_norm, prolong
 
 GRIDS = [

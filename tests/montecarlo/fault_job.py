@@ -17,7 +17,7 @@ from nnlod_fenics.montecarlo import monte_carlo
 
 RUN, DATA = "nnlod_fenics.montecarlo", "nnlod_fenics.dataset"
 PLACES = [
-    f"{RUN}.store.Store._prepare",
+    f"{RUN}.store.Store.held",
     f"{RUN}.store.Store.load_block",
     f"{RUN}.job.make_plan",
     f"{RUN}.goal.Goal.next",

@@ -28,7 +28,7 @@ def draw(rng, count):
 def run(method, seed, tolerance):
     """One run until the tolerance holds; mean, half-width and number of looks."""
     rng, looks = np.random.default_rng(seed), 0
-    settings = MonteCarloSettings(method, tolerance=tolerance, cost_ratio=20.0)
+    settings = MonteCarloSettings(method=method, tolerance=tolerance, cost_ratio=20.0)
     plan = make_plan(Moments.of(draw(rng, 32)), slice(1), 20.0, 1.0) if method == "multifidelity" else None
     goal, found = Goal(settings, plan, SIZES), None
     pairs, low = draw(rng, 3_000), draw(rng, 30_000)[:, 1:] if plan is not None else None

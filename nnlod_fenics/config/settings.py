@@ -1,0 +1,204 @@
+"""Settings of a run: one TOML file, any key of which can be overridden on the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import tomli_w
+from pydantic import Field, field_validator, model_validator
+
+from nnlod_fenics.config.base import Settings
+from nnlod_fenics.config.montecarlo import MonteCarloSection
+from nnlod_fenics.config.training import TrainingSettings, settings_of_network
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields import FieldLaw, make_field
+from nnlod_fenics.grid import Grid
+from nnlod_fenics.runtime.files import write_text
+
+__all__ = ["Config", "load_config", "write_config"]
+
+_FIELD = {"kind": "lognormal", "variance": 0.5}  # where a file says nothing of the field
+
+
+class GridSection(Settings):
+    """The discretisation; see :class:`nnlod_fenics.Grid`."""
+
+    prefix: ClassVar[str] = "grid."
+
+    dim: int = Field(default=2, description="space dimension d")
+    coarse: int = Field(default=16, description="1/H, coarse elements per axis")
+    fine: int = Field(default=128, description="1/h, fine cells per axis")
+    ell: int = Field(default=2, description="layers ℓ of coarse elements around an element in its patch")
+    coefficient: int | None = Field(
+        default=64, description="1/ε, coefficient cells per axis; fine by default in Python"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_grid(self) -> GridSection:
+        self.make()
+        return self
+
+    def make(self) -> Grid:
+        """The grid."""
+        return Grid(**self.model_dump())
+
+
+class DatasetSection(Settings):
+    """What to generate."""
+
+    prefix: ClassVar[str] = "dataset."
+
+    realizations: int = Field(default=100, ge=1, description="realizations of the field")
+    seed: int = Field(default=0, ge=0, description="seed of the realizations")
+    method: Literal["condensed", "dolfinx"] = Field(default="condensed", description="how local matrices are computed")
+    dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
+    block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
+
+
+class NetworkSection(Settings):
+    """Which network; options depend on it."""
+
+    prefix: ClassVar[str] = "network."
+
+    name: str = Field(default="structured", description="structured, paper, or the name of a registered one")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the network")
+
+
+class Config(Settings):
+    """All settings of a run; the defaults are those of the demo."""
+
+    grid: GridSection = GridSection()
+    field: dict[str, Any] = Field(default_factory=lambda: dict(_FIELD))
+    dataset: DatasetSection = DatasetSection()
+    network: NetworkSection = NetworkSection()
+    training: TrainingSettings = TrainingSettings()
+    montecarlo: MonteCarloSection = MonteCarloSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults_of_network(cls, given: Any) -> Any:
+        """The paper's network is trained in the paper's way unless the settings say otherwise."""
+        network, training = (given.get(key) for key in ("network", "training"))
+        if isinstance(network, dict) and network.get("name") == "paper" and isinstance(training or {}, dict):
+            return given | {"training": settings_of_network("paper", training or {})}
+        return given
+
+    @field_validator("field")
+    @classmethod
+    def _is_a_field(cls, value: dict[str, Any]) -> dict[str, Any]:
+        make_field(value, 1, 2)
+        return value
+
+    def make_grid(self) -> Grid:
+        """The discretisation."""
+        return self.grid.make()
+
+    def make_field(self) -> FieldLaw:
+        """The law of the coefficient on the grid's T_ε."""
+        return make_field(self.field, self.grid.dim, self.make_grid().coefficient)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting that a dataset or a model depends on with its default filled in, as stored with them."""
+        return {
+            "grid": self.make_grid().as_dict(),
+            "field": make_field(self.field, self.grid.dim, 2).settings(),
+            "dataset": self.dataset.as_dict(),
+            "network": self.network.as_dict(),
+            "training": self.training.as_dict(),
+        }
+
+
+def write_config(folder: Path, config: Config) -> Path:
+    """Write the resolved settings as ``config.toml``.
+
+    Args:
+        folder: Where; made if missing.
+        config: The settings.
+
+    Returns:
+        The file.
+    """
+    path = folder / "config.toml"
+    write_text(path, tomli_w.dumps(config.resolved()))
+    return path
+
+
+def _set(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names) or len(names) < 2:
+        raise InputError(f"an override must look like section.key=value, got {override!r}.")
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise InputError(f"{key.strip()} cannot be set, since {name} is a value and not a section.")
+    table[names[-1]] = _value(text.strip(), override)
+
+
+def _value(text: str, override: str) -> Any:
+    """A TOML value, or a string without quotes."""
+    if "\n" in text:
+        raise InputError(f"an override must be one line, got {override!r}.")
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        return text
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"config file {str(path)!r} cannot be read: {error.strerror}.") from None
+    except RecursionError:
+        raise InputError(f"config file {str(path)!r} is not valid TOML: its tables are nested too deeply.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"config file {str(path)!r} is not valid TOML: {str(error).rstrip('.')}.") from None
+
+
+def _scales(given: Any, source: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The tables ``[scale.NAME.SECTION]`` of a file."""
+    tables = given.values() if isinstance(given, dict) else [None]
+    if not all(isinstance(table, dict) and all(isinstance(v, dict) for v in table.values()) for table in tables):
+        raise InputError(f"scale in {source} must hold tables [scale.NAME.SECTION], got {given!r}.")
+    scales: dict[str, dict[str, dict[str, Any]]] = given
+    return scales
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), scale: str | None = None) -> Config:
+    """Read the settings of a run.
+
+    Args:
+        path: TOML file; the defaults alone if None.
+        overrides: ``"section.key=value"`` with TOML values (strings also without quotes).
+        scale: Name of a table ``[scale.NAME]`` of the file whose entries replace the others, say ``"small"``.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: If the file cannot be read, a key is unknown or a value does not fit; names key and file.
+    """
+    table = {} if path is None else _read(Path(path))
+    source = "the settings" if path is None else repr(str(path))
+    scales = _scales(table.pop("scale", {}), source)
+    if scale is not None:
+        if scale not in scales:
+            raise InputError(f"scale must be one of {sorted(scales)} in {source}, got {scale!r}.")
+        for section, entries in scales[scale].items():
+            if isinstance(table.setdefault(section, {}), dict):
+                table[section] = table[section] | entries
+    has_field = "field" in table
+    for override in overrides:
+        _set(table, override)
+    given = table.get("field", {})
+    if not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
+        table["field"] = _FIELD | given
+    try:
+        return Config(**table)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('.')} (in {source}).") from None

@@ -1,0 +1,107 @@
+"""The laws by name: those of the package, and those that a user registers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.fields.hierarchical import HierarchicalField
+from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw
+from nnlod_fenics.fields.lognormal import LognormalField
+from nnlod_fenics.fields.parameters import parse_parameter
+from nnlod_fenics.fields.uniform import UniformlyEllipticField
+
+__all__ = ["make_field", "register_field"]
+
+
+def _lognormal(dim: int, cells: int, **given: Any) -> LognormalField:
+    for name in PARAMETERS:
+        if name in given and parse_parameter(name, given[name]).kind != "fixed":
+            raise InputError(f"field.{name} is random, which needs field.kind = 'hierarchical', got {given[name]!r}.")
+    return LognormalField(dim, cells, **given)
+
+
+def _hierarchical(
+    dim: int, cells: int, variance: Any = 1.0, correlation_length: Any = None, smoothness: Any = 0.5
+) -> HierarchicalField:
+    lengths = {"uniform": [0.05, 0.25]} if correlation_length is None else correlation_length
+    laws = zip(PARAMETERS, (variance, lengths, smoothness), strict=True)
+    return HierarchicalField(dim, cells, *(parse_parameter(name, given) for name, given in laws))
+
+
+_FACTORIES: dict[str, Callable[..., FieldLaw]] = {
+    "lognormal": _lognormal,
+    "hierarchical": _hierarchical,
+    "uniform": UniformlyEllipticField,
+}
+_SIGNATURES: dict[str, Callable[..., Any]] = {"lognormal": LognormalField}  # where it says more than the factory
+
+
+def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
+    """Make a law of one's own known by name, so that settings, datasets and models can refer to it.
+
+    Args:
+        kind: Its name, as in ``field.kind``.
+        factory: Called as ``factory(dim, cells, **settings)`` with the other keys of the section; gives a
+            :class:`FieldLaw`, whose ``settings()`` are the section again.
+
+    Raises:
+        InputError: If the name is taken by another factory, or the factory cannot be called.
+
+    Note:
+        Files hold the name only: the program that reads them registers the law again. Nothing is imported by name.
+    """
+    if not isinstance(kind, str) or not kind:
+        raise InputError(f"kind must be a name, got {kind!r}.")
+    if not callable(factory):
+        raise InputError(f"factory must be callable as factory(dim, cells, **settings), got {type(factory).__name__}.")
+    if _FACTORIES.get(kind, factory) is not factory:
+        raise InputError(f"kind must be a new name, got {kind!r}, which is registered already.")
+    _FACTORIES[kind] = factory
+
+
+def make_field(settings: dict[str, Any], dim: int, cells: int) -> FieldLaw:
+    """Make the law that a configuration section describes.
+
+    Args:
+        settings: ``kind`` (``"lognormal"``, ``"hierarchical"``, ``"uniform"``, or a registered one) and its keys:
+            ``variance``, ``correlation_length``, ``smoothness``, ``covariance``, ``sampler``; the first three of a
+            hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``, ``{choice = [...]}`` or
+            ``{cycle = [...]}``; ``alpha``, ``beta`` for uniformly elliptic coefficients.
+        dim: Space dimension.
+        cells: Cells of T_ε per axis.
+
+    Returns:
+        The law.
+
+    Raises:
+        InputError: If a key is unknown or a value does not fit.
+
+    Example:
+        >>> law = make_field({"kind": "lognormal", "variance": 1.0, "correlation_length": 0.1}, dim=2, cells=64)
+        >>> law.sample(seed=0, index=3).A.shape
+        (64, 64)
+    """
+    if not isinstance(settings, dict):
+        raise InputError(f"field must be a table of settings, got {settings!r}.")
+    given = dict(settings)
+    kind = given.pop("kind", "lognormal")
+    if not isinstance(kind, str) or kind not in _FACTORIES:
+        raise InputError(
+            f"field.kind must be one of {tuple(_FACTORIES)}, got {kind!r}; a law of your own must be registered first "
+            "(nnlod_fenics.register_field)."
+        )
+    known, any_key = _keys(kind)
+    unknown = sorted(set(given) - known, key=str)
+    if unknown and not any_key:
+        raise InputError(f"field.{unknown[0]} is no setting of a {kind} field, expected {sorted(known)}.")
+    return _FACTORIES[kind](dim, cells, **given)
+
+
+def _keys(kind: str) -> tuple[set[str], bool]:
+    """The settings that a factory takes, and whether it takes any others."""
+    parameters = list(inspect.signature(_SIGNATURES.get(kind, _FACTORIES[kind])).parameters.values())
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return names - {"dim", "cells", "self"}, any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -1,0 +1,309 @@
+"""Training of a network: best weights kept, interrupted runs resumed, one process or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from nnlod_fenics.config.training import TrainingSettings, settings_of_network
+from nnlod_fenics.dataset.reading import Dataset
+from nnlod_fenics.errors import InputError, MissingDependencyError
+from nnlod_fenics.grid import Grid
+from nnlod_fenics.network.loss import relative_loss
+from nnlod_fenics.network.model import NNLOD
+from nnlod_fenics.network.registry import build_network, count_parameters
+from nnlod_fenics.network.shipped import find_model
+from nnlod_fenics.network.storage import DESCRIPTION, ERRORS, WEIGHTS, load_weights, read_model, save_model
+from nnlod_fenics.runtime.devices import sharing_cores
+from nnlod_fenics.runtime.files import write_json
+from nnlod_fenics.runtime.folder import Contents, output_folder
+from nnlod_fenics.runtime.progress import show_progress
+from nnlod_fenics.runtime.versions import software_versions
+from nnlod_fenics.training.blocks import Batch, Blocks
+from nnlod_fenics.training.data import Arrays, TrainingData, check_size, without_level
+from nnlod_fenics.training.processes import Processes, processes
+from nnlod_fenics.training.refit import refit_error_estimates
+from nnlod_fenics.training.run import STATE, TENSORS, Run
+
+__all__ = ["CONTENTS", "HISTORY", "evaluate_loss", "train"]
+
+HISTORY = "loss.json"
+CONTENTS = Contents(
+    "a training",
+    STATE,
+    (STATE, DESCRIPTION, WEIGHTS, ERRORS, HISTORY, "loss.png", rf"\d+-\d+-{TENSORS}", "tensorboard/.*"),
+    parts=DESCRIPTION,
+    exclusive=False,
+)
+_IDENTITY = ("grid", "network", "training_set")  # of the description: what must be the same to go on
+Report = Callable[[int, float, float], None]
+
+
+class _Batches(Protocol):
+    """A set of patches with their local matrices."""
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All of them once."""
+
+
+def evaluate_loss(network: nn.Module, blocks: _Batches, batch_size: int = 4096) -> float:
+    """The loss (4.1) over a set of patches.
+
+    Args:
+        network: The network.
+        blocks: The set: :class:`Blocks`, or single patches.
+        batch_size: Patches at a time.
+
+    Returns:
+        Mean over all patches.
+    """
+    network.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            total += float(relative_loss(network(batch.Z, batch.inside), batch.S)) * len(batch.S)
+            count += len(batch.S)
+    return total / count
+
+
+def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
+    """The loss over a set of patches, of which each process evaluates a part."""
+    network.eval()
+    sums = torch.zeros(2, dtype=torch.float64, device=group.device)
+    with torch.inference_mode():
+        for batch in blocks.batches(4096, np.arange(group.rank, len(blocks), group.count)):
+            loss = relative_loss(network(batch.Z, batch.inside), batch.S)
+            sums += torch.stack([loss * len(batch.S), torch.full_like(loss, len(batch.S))])
+    total, count = group.reduce(sums).tolist()
+    return float(total / count)
+
+
+def train(
+    data: Dataset | TrainingData,
+    folder: str | Path,
+    network: str | nn.Module = "structured",
+    options: dict[str, Any] | None = None,
+    settings: TrainingSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_epoch: Report | None = None,
+) -> Path:
+    """Train a network and keep the weights of the smallest validation loss.
+
+    Args:
+        data: A dataset, split 80 : 10 : 10 by realization; or training, validation and test data, see
+            :class:`TrainingData`.
+        folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
+        network: Name of the network, or a module of your own, see :class:`nnlod_fenics.network.registry.Network`; it
+            is trained in its place.
+        options: Options of a network given by name.
+        settings: How to train; the defaults of the network if None.
+        resume: Resume an interrupted training.
+        overwrite: Replace what is there.
+        on_epoch: Called after each epoch with its number, training and validation loss.
+
+    Returns:
+        The folder: ``model.json``, ``weights.safetensors`` and ``loss.json``.
+
+    Raises:
+        InputError: If an argument does not fit.
+        NumericalError: If the loss is not finite.
+
+    Note:
+        Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
+        one process up to rounding. Under ``mpirun`` each process trains alone, unless all of them have called
+        :func:`nnlod_fenics.training.processes.adopt_launcher` before, as ``nnlod train`` does.
+    """
+    name = network if isinstance(network, str) else type(network).__name__
+    settings = settings or TrainingSettings(**settings_of_network(name, {}))
+    folder, options = Path(folder), dict(options or {})
+    data = data if isinstance(data, TrainingData) else TrainingData.of(data)
+    data.check()
+    with ExitStack() as stack:
+        group = stack.enter_context(processes(settings.device))
+        stack.enter_context(sharing_cores())
+        stack.enter_context(_precision(settings))
+        with group.agreeing():
+            if group.rank == 0:
+                stack.enter_context(output_folder(folder, CONTENTS, resume, overwrite))
+            module = _module(network, name, data.grid, settings, options)
+            Z, S = data.epoch(0)
+            description = {
+                "grid": data.grid.as_dict(),
+                "network": {"name": name, "options": options, "parameters": count_parameters(module)},
+                "training": settings.as_dict(),
+                "training_set": data.identity | _ranges(Z) | {"checksum": data.checksum(Z)},
+                "versions": software_versions(),
+            }
+            module.to(group.device)
+            sets = _Sets(data, module, settings, group.device)
+            if not settings.init_from and hasattr(module, "start_from"):
+                module.start_from(*sets.fields((Z[:8], S[:8])))
+        run = Run(module, settings, group, folder, {key: description[key] for key in _IDENTITY})
+        with group.agreeing():
+            if resume:
+                run.restore()
+        with group.agreeing():
+            run.checkpoint(force=True)  # a folder without one holds no training that could be resumed
+        _fit(run, sets, (Z, S), description, on_epoch)
+        with group.agreeing():
+            if group.rank == 0:
+                _conclude(run, sets, Z)
+    return folder
+
+
+def _module(
+    network: str | nn.Module, name: str, grid: Grid, settings: TrainingSettings, options: dict[str, Any]
+) -> nn.Module:
+    """The network to train, with its initial weights."""
+    if isinstance(network, str):
+        module = build_network(name, grid, seed=settings.seed, **options)
+    elif options:
+        raise InputError(f"options apply to a network given by name, got {options} with a module.")
+    else:
+        module = network
+    if settings.init_from:
+        _initialise(module, name, grid, settings.init_from)
+    return module
+
+
+def _ranges(Z: npt.NDArray[Any] | Tensor) -> dict[str, Any]:
+    """In what range the training fields lie, and their deviations from their means."""
+    fields = torch.as_tensor(Z).flatten(1).double()
+    deviations = fields - fields.mean(dim=1, keepdim=True)
+    return {
+        "range_of_Z": [float(fields.min()), float(fields.max())],
+        "range_of_deviations": [float(deviations.min()), float(deviations.max())],
+    }
+
+
+def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any], on_epoch: Report | None) -> None:
+    """All epochs of a run."""
+    settings, group, first = run.settings, run.group, run.group.rank == 0
+    with group.agreeing():
+        train, validation = sets.train(first_epoch), sets.held_out(sets.data.validation)
+        log = _TensorBoard(run.folder) if first and settings.tensorboard else None
+    with show_progress("train", settings.epochs, enabled=first) as report:
+        while len(run.history) < settings.epochs and not 0 < settings.patience <= run.stale_epochs:
+            number, best, start = len(run.history), run.best, time.monotonic()
+            if callable(sets.data.train) and number:
+                train = sets.train(sets.data.epoch(number))
+            loss = run.epoch(train)
+            losses = {"train": loss, "validation": _shared_loss(run.kept, validation, group)}
+            run.add_epoch(losses | {"rate": settings.rate(number), "seconds": time.monotonic() - start})
+            with group.agreeing():
+                if first:
+                    if losses["validation"] < best:
+                        save_model(run.folder, description | {"losses": losses | {"epoch": number + 1}}, run.kept)
+                    write_json(run.folder / HISTORY, run.history)
+                run.checkpoint()
+                report(number + 1, f"loss {loss:.2e}, validation {losses['validation']:.2e}")
+                if log is not None:
+                    log.add(number + 1, run.history[-1])
+                if on_epoch is not None and first:
+                    on_epoch(number + 1, loss, losses["validation"])
+    with group.agreeing():
+        run.checkpoint(force=True)
+
+
+def _conclude(run: Run, sets: _Sets, training_fields: npt.NDArray[Any] | Tensor) -> None:
+    """Evaluate the kept weights on the test set, and learn how large their errors are."""
+    description = read_model(run.folder)
+    load_weights(run.folder, run.kept, description.get("checksums", {}).get(WEIGHTS))
+    losses = description["losses"] | {"test": evaluate_loss(run.kept, sets.held_out(sets.data.test))}
+    model = NNLOD(sets.data.grid, run.kept, description | {"losses": losses})
+    refit_error_estimates(model, sets.data, run.settings.seed, training_fields)
+    model.save(run.folder)
+
+
+class _Sets:
+    """Training, validation and test data as a network takes them: in blocks, on its device."""
+
+    def __init__(
+        self, data: TrainingData, network: nn.Module, settings: TrainingSettings, device: torch.device
+    ) -> None:
+        self.data, self._device = data, device
+        self._whole = data.grid.coarse if getattr(network, "takes_blocks", False) else 1
+        self._block = _block(data.grid, settings, network)
+        self._homogeneous = bool(getattr(network, "homogeneous", False))
+
+    def train(self, arrays: Arrays) -> Blocks:
+        """Blocks for independent samples."""
+        return self._blocks(arrays, self._block)
+
+    def held_out(self, arrays: Arrays) -> Blocks:
+        """Blocks that need not be independent: a field at once where the network can share work in it."""
+        return self._blocks(arrays, self._whole)
+
+    def fields(self, arrays: Arrays) -> Batch:
+        """Whole fields as one batch."""
+        return self._blocks(arrays, self.data.grid.coarse)[torch.arange(len(arrays[0]))]
+
+    def _blocks(self, arrays: Arrays, block: int) -> Blocks:
+        Z, S = arrays
+        if self._homogeneous:
+            Z, S = without_level(Z, S)
+        else:
+            check_size(S)
+        return Blocks(self.data.grid, Z, S, block, self._device)
+
+
+def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
+    """Elements of a block along an axis: at least 4 blocks a batch, for batches of independent samples."""
+    if not getattr(network, "takes_blocks", False):
+        return 1
+    if settings.block:
+        if grid.coarse % settings.block:
+            raise InputError(f"training.block must divide coarse={grid.coarse}, got {settings.block}.")
+        return settings.block
+    fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 4 * b**grid.dim <= settings.batch_size]
+    return max(fitting, default=1)
+
+
+@contextmanager
+def _precision(settings: TrainingSettings) -> Iterator[None]:
+    """TF32 products on a GPU if the settings allow them."""
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = settings.amp == "tf32"
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+
+
+def _initialise(module: nn.Module, name: str, grid: Grid, model: str) -> None:
+    """Transfer learning: start from the weights of another model."""
+    source = find_model(model)
+    description = read_model(source)
+    if description["network"]["name"] != name or Grid(**description["grid"]) != grid:
+        given = f"{description['network']['name']!r} network for {description['grid']}"
+        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {grid.as_dict()}.")
+    load_weights(source, module, description.get("checksums", {}).get(WEIGHTS))
+
+
+class _TensorBoard:
+    """Loss curves for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            message = "training.tensorboard needs tensorboard, which is not installed; pip install tensorboard."
+            raise MissingDependencyError(message) from None
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def add(self, epoch: int, entry: dict[str, float]) -> None:
+        for name, value in entry.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()

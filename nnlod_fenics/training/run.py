@@ -1,0 +1,243 @@
+"""A training run: its steps, its moving average of weights, and checkpoints from which it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnlod_fenics.config.training import TrainingSettings
+from nnlod_fenics.errors import InputError, NumericalError
+from nnlod_fenics.network.equivariant import group_order
+from nnlod_fenics.network.loss import relative_loss
+from nnlod_fenics.network.storage import load_tensors, save_tensors
+from nnlod_fenics.runtime.files import read_json, write_json
+from nnlod_fenics.runtime.streams import Stream, seed_sequence
+from nnlod_fenics.training.augment import turned
+from nnlod_fenics.training.blocks import Blocks
+from nnlod_fenics.training.processes import Processes
+
+__all__ = ["STATE", "TENSORS", "Run"]
+
+STATE, TENSORS = "training.json", "training.safetensors"
+_FREE = {"device", "checkpoint_minutes"}  # settings that may differ when a run goes on
+
+
+class Run:
+    """A training run.
+
+    Args:
+        network: The network, on its device.
+        settings: How to train.
+        group: The processes that train together.
+        folder: Where checkpoints go.
+        identity: What else a checkpoint must agree in to be gone on with: the grid, the training set.
+
+    Attributes:
+        history: One entry an epoch: ``train`` and ``validation`` loss, ``rate``, ``seconds``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: TrainingSettings,
+        group: Processes,
+        folder: Path,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        self._identity = identity or {}
+        self.network, self.settings, self.group, self.folder = network, settings, group, folder
+        self.history: list[dict[str, float]] = []
+        self._step, self._total = 0, torch.zeros((), dtype=torch.float64, device=group.device)
+        self._parallel = group.parallel(network)
+        make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+        self.optimizer = make(
+            network.parameters(),
+            lr=settings.learning_rate,
+            betas=(0.9, settings.beta2),
+            weight_decay=settings.weight_decay,
+            fused=group.device.type == "cuda",
+        )
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema)
+        self._average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average) if settings.ema else None
+        self._saved = time.monotonic()
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is validated and kept: the moving average, if there is one."""
+        return self.network if self._average is None else self._average.module
+
+    @property
+    def best(self) -> float:
+        """Smallest validation loss so far."""
+        return min((entry["validation"] for entry in self.history), default=float("inf"))
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the smallest validation loss, from 0; −1 before the first."""
+        return int(np.argmin([entry["validation"] for entry in self.history])) if self.history else -1
+
+    @property
+    def stale_epochs(self) -> int:
+        """Epochs since the smallest validation loss."""
+        return len(self.history) - 1 - self.best_epoch if self.history else 0
+
+    def epoch(self, blocks: Blocks) -> float:
+        """Go on with the current epoch to its end.
+
+        Args:
+            blocks: Training set.
+
+        Returns:
+            Mean loss of its steps.
+
+        Raises:
+            NumericalError: If the loss is not finite.
+        """
+        number, per_block = len(self.history), blocks.block**blocks.grid.dim
+        order = np.random.default_rng(seed_sequence(self.settings.seed, Stream.ORDER, number)).permutation(len(blocks))
+        parts = torch.from_numpy(order).split(max(self.settings.batch_size // per_block, 1))
+        self._parallel.train()
+        for part in parts[self._step :]:
+            self._optimise(blocks, part, (number, self._step), number + self._step / len(parts))
+            self._step += 1
+            self.checkpoint()
+        loss = float(self._total) / len(blocks)
+        self._step = 0
+        self._total.zero_()
+        return loss
+
+    def add_epoch(self, entry: dict[str, float]) -> None:
+        """Add an epoch to the history.
+
+        Raises:
+            NumericalError: If a loss is not finite.
+        """
+        for name in ("train", "validation"):
+            if not np.isfinite(entry[name]):
+                raise self._diverged(name, entry[name], len(self.history))
+        self.history.append(entry)
+
+    def _diverged(self, name: str, loss: float, epoch: int) -> NumericalError:
+        kept = f"the best weights, of epoch {1 + self.best_epoch}, are kept" if self.history else "no weights are kept"
+        return NumericalError(
+            f"the {name} loss is {loss} in epoch {epoch + 1}; {kept}. Try a smaller training.learning_rate."
+        )
+
+    def _optimise(self, blocks: Blocks, part: Tensor, index: tuple[int, int], epoch: float) -> None:
+        share = self.group.share(torch.arange(len(part)))
+        taken = share if len(share) else torch.zeros(1, dtype=torch.long)  # every process takes part in every step
+        batch = blocks[part[taken]]
+        if self.settings.augment:
+            order = group_order(blocks.grid.dim)
+            seed = seed_sequence(self.settings.seed, Stream.SYMMETRY, *index)
+            turns = np.random.default_rng(seed).integers(order, size=len(part))
+            batch = turned(blocks.grid, batch, blocks.block, torch.from_numpy(turns)[taken])
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = self.settings.rate(epoch)
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.settings.amp == "bf16"):
+            predicted = self._parallel(batch.Z, batch.inside)
+        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * len(share)  # summed over the share's blocks
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss * (self.group.count / len(part))).backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)
+        self._total += self.group.reduce(loss.detach().double())
+        if bool(torch.isfinite(norm)):  # one overflow of a gradient must not end a long training
+            self.optimizer.step()
+        elif not bool(torch.isfinite(self._total)):
+            raise self._diverged("train", float(self._total), index[0])
+        if self._average is not None:
+            self._average.update_parameters(self.network)
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def checkpoint(self, force: bool = False) -> None:
+        """Save what is needed to go on, if the last time is long ago."""
+        if not force and time.monotonic() - self._saved < 60 * self.settings.checkpoint_minutes:
+            return
+        self._saved = time.monotonic()
+        if self.group.rank:
+            return
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        if self._average is not None:
+            tensors |= {f"average.{key}": value for key, value in self._average.state_dict().items()}
+        state = {
+            **self._table(),
+            "history": self.history,
+            "step": self._step,
+            "total": float(self._total),
+        }
+        name = f"{len(self.history)}-{self._step}-{TENSORS}"
+        checksum = save_tensors(self.folder / name, tensors)
+        write_json(self.folder / STATE, state | {"tensors": name, "checksum": checksum})
+        for old in self.folder.glob(f"*-{TENSORS}"):
+            if old.name != name:
+                old.unlink()
+
+    def restore(self) -> None:
+        """Go on from the last checkpoint, if there is one.
+
+        Raises:
+            InputError: If it belongs to another training or is damaged.
+        """
+        if not (self.folder / STATE).exists():
+            return
+        state = read_json(self.folder / STATE)
+        if not isinstance(state, dict):
+            raise InputError(f"file {str(self.folder / STATE)!r} is damaged: it must hold a table.")
+        own = self._table()
+        different = sorted(key for key in own if key not in _FREE and state.get(key) != own[key])
+        if different:
+            raise InputError(
+                f"output {str(self.folder)!r} holds a training with another {different[0]} and cannot be resumed with "
+                f"{own[different[0]]!r}."
+            )
+        self._check_state(state)
+        tensors = load_tensors(self.folder / state["tensors"], state.get("checksum"))
+        _load(self.network, _part(tensors, "network."), self.folder)
+        if self._average is not None:
+            _load(self._average, _part(tensors, "average."), self.folder)
+        optimizer: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _part(tensors, "optimizer.").items():
+            number, name = key.split(".")
+            optimizer.setdefault(int(number), {})[name] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": optimizer})
+        self.history, self._step = state["history"], state["step"]
+        self._total.fill_(state["total"])
+
+    def _check_state(self, state: dict[str, Any]) -> None:
+        """Check the types of what a checkpoint says."""
+        history = state.get("history")
+        fits = {
+            "tensors": isinstance(state.get("tensors"), str) and "/" not in str(state.get("tensors")),
+            "history": isinstance(history, list) and all(isinstance(e, dict) and "validation" in e for e in history),
+            "step": isinstance(state.get("step"), int),
+            "total": isinstance(state.get("total"), (int, float)),
+        }
+        wrong = [key for key, fine in fits.items() if not fine]
+        if wrong:
+            given = repr(state[wrong[0]]) if wrong[0] in state else "nothing"
+            raise InputError(f"file {str(self.folder / STATE)!r} is damaged: {wrong[0]!r} cannot be {given[:60]}.")
+
+    def _table(self) -> dict[str, Any]:
+        """What must be the same to go on, as it comes back from JSON."""
+        table: dict[str, Any] = json.loads(json.dumps(self.settings.as_dict() | self._identity))
+        return table
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError:
+        raise InputError(f"output {str(folder)!r} holds a training of another network; it cannot be resumed.") from None

@@ -53,13 +53,26 @@ def evaluate_source(f: Callable[[Array], npt.ArrayLike], points: Array) -> Array
         Shape ``(n,)``.
 
     Raises:
-        InputError: If f returns another shape or a value that is not finite.
+        InputError: If f takes other arguments, or returns another shape or a value that is not finite.
     """
     expected = f"one real value per point, shape {points.shape[1:]} for points of shape {points.shape}"
-    values = as_numbers("f(points)", f(points), expected)
+    values = as_numbers("f(points)", _call(f, points), expected)
     if values.shape not in ((), points.shape[1:]):
         raise InputError(f"f must return {expected}, got shape {values.shape}.")
     return np.broadcast_to(_finite(values), points.shape[1:])
+
+
+def _call(f: Callable[[Array], npt.ArrayLike], points: Array) -> Any:
+    try:
+        return f(points)
+    except TypeError as error:
+        # An error that the body of f raised has a frame of f in its traceback, and is the user's to see.
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        raise InputError(
+            f"f must be a function of one array of points of shape (d, n) = {points.shape}, x first, such as "
+            f"lambda x: x[0] * x[1], got one that cannot be called like this: {error}."
+        ) from error
 
 
 def _finite(values: npt.NDArray[Any]) -> Array:

@@ -126,13 +126,19 @@ def test_tensors() -> None:
 
 
 def test_ragged_solutions_for_paraview(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="solution 'u' must be .* with rows of different lengths"):
+    with pytest.raises(InputError, match=r"solution 'u' must be .* with rows of different lengths"):
         write_results(tmp_path, GRID, solutions={"u": [[1.0], [1.0, 2.0]]})
 
 
 # -- sources given as functions ------------------------------------------------------------------------
 
 POINTS = np.random.default_rng(1).uniform(size=(2, 8))
+
+
+@pytest.mark.parametrize("f", [lambda x, y: x * y, lambda: 1.0, lambda x, y, z: x, np.hypot.outer])
+def test_a_source_that_takes_other_arguments(f) -> None:
+    with pytest.raises(InputError, match=r"f must be a function of one array of points .* = \(2, 8\), x first"):
+        evaluate_source(f, POINTS)
 
 
 def test_a_source_of_the_points() -> None:

@@ -208,8 +208,11 @@ def evaluate(
 def solve(
     method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
     config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
-    coefficient: Annotated[Path | None, typer.Option(help="Coefficient A: .npy or HDF5 file.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in the HDF5 file.")] = None,
+    coefficient: Annotated[
+        Path | None, typer.Option(help="Coefficient A: .npy, .npz, .h5, .mat, .csv, .nc or .tif file.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in a file of several.")] = None,
+    no_data: Annotated[float | None, typer.Option(help="Value of cells without data in the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the coefficient with this seed instead.")] = None,
     model: Annotated[
         Path | None,
@@ -230,7 +233,7 @@ def solve(
     from nnlod_fenics.workflows.solve import solve_problem
 
     settings = _settings(config, overrides)
-    solution = solve_problem(settings, output, method, coefficient, dataset, seed, model, source, trust)
+    solution = solve_problem(settings, output, method, coefficient, dataset, seed, model, source, trust, no_data)
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
 

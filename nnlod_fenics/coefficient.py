@@ -7,24 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
 __all__ = ["check_coefficient", "check_field", "check_positive_field", "contrast"]
-
-
-def _as_floats(name: str, values: Any) -> npt.NDArray[np.float64]:
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "fiu":
-            raise TypeError
-        array = array.astype(np.float64, copy=False)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} must be an array of real numbers, got {type(values).__name__}.") from None
-    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(f"{name} must be finite, got {bad} NaN or infinite values of {array.size}.")
-    return array
 
 
 def check_field(grid: Grid, Z: Any, name: str = "Z") -> npt.NDArray[np.float64]:
@@ -39,9 +26,9 @@ def check_field(grid: Grid, Z: Any, name: str = "Z") -> npt.NDArray[np.float64]:
         The values in float64.
 
     Raises:
-        InputError: If the shape differs or a value is not finite.
+        InputError: If the shape differs or a value is masked or not finite.
     """
-    array = _as_floats(name, Z)
+    array = as_floats(name, Z)
     if array.shape != grid.coefficient_shape:
         expected = f"{grid.coefficient_shape} (one value per cell of T_ε)"
         raise InputError(f"{name} must have shape {expected}, got {array.shape}.")
@@ -81,12 +68,12 @@ def check_coefficient(grid: Grid, A: Any, batched: bool = False) -> npt.NDArray[
     Raises:
         InputError: If the shape, a value, the symmetry or the definiteness does not fit.
     """
-    array = _as_floats("A", A)
+    array = as_floats("A", A)
     cells, d = grid.coefficient_shape, grid.dim
     shapes = [cells, cells + (d, d)]
     given = [array.shape] + ([array.shape[1:]] if batched and array.ndim > d else [])
     matching = [shape for shape in given if shape in shapes]
-    if not matching or array.size == 0:
+    if not matching:
         lead = " (with or without a leading axis of realizations)" if batched else ""
         raise InputError(f"A must have shape {cells} or {cells + (d, d)}{lead}, got {array.shape}.")
     if matching[0] == cells:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import scipy.sparse
 import scipy.sparse.linalg
 
+from nnlod_fenics.arrays import as_numbers
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
@@ -139,13 +140,10 @@ def prolong(grid: Grid, u: npt.ArrayLike) -> Array:
 
 
 def _nodal(name: str, u: Any) -> Array:
-    values = np.asarray(u)
-    cube = values.ndim in (1, 2, 3) and len(set(values.shape)) == 1 and values.shape[0] > 1
-    if not cube or values.dtype.kind not in "fiu":
-        raise InputError(
-            f"{name} must be a real array of nodal values of shape (n+1,)*d with d = 1, 2 or 3, "
-            f"got shape {values.shape} and type {values.dtype}."
-        )
+    expected = "a real array of nodal values of shape (n+1,)*d with d = 1, 2 or 3"
+    values = as_numbers(name, u, expected)
+    if values.ndim not in (1, 2, 3) or len(set(values.shape)) != 1 or values.shape[0] < 2:
+        raise InputError(f"{name} must be {expected}, got shape {values.shape}.")
     return values.astype(np.float64, copy=False)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_numbers
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -41,17 +42,15 @@ def check_source(grid: Grid, f: Source) -> Array | Callable[[Array], npt.ArrayLi
         A function as given, anything else as a float64 array of shape () or ``(fine,)*d``.
 
     Raises:
-        InputError: If f is none of these or not finite.
+        InputError: If f is none of these, or has masked or infinite values.
     """
     if callable(f):
         return f
     shape = (grid.fine,) * grid.dim
-    values = np.asarray(f)
-    if values.dtype.kind not in "fiu" or values.shape not in ((), shape):
-        raise InputError(
-            f"f must be a number, a function or a real array of shape {shape} (one value per cell of T_h), "
-            f"got {type(f).__name__} of shape {values.shape}."
-        )
+    expected = f"a number, a function or a real array of shape {shape} (one value per cell of T_h)"
+    values = as_numbers("f", f, expected)
+    if values.shape not in ((), shape):
+        raise InputError(f"f must be {expected}, got {type(f).__name__} of shape {values.shape}.")
     return _finite(values)
 
 
@@ -66,15 +65,26 @@ def evaluate_source(f: Callable[[Array], npt.ArrayLike], points: Array) -> Array
         Shape ``(n,)``.
 
     Raises:
-        InputError: If f returns another shape or a value that is not finite.
+        InputError: If f takes other arguments, or returns another shape or a value that is not finite.
     """
-    values: npt.NDArray[Any] = np.asarray(f(points))
-    if values.dtype.kind not in "fiu" or values.shape not in ((), points.shape[1:]):
-        raise InputError(
-            f"f must return one real value per point, shape {points.shape[1:]} for points of shape "
-            f"{points.shape}, got shape {values.shape} of type {values.dtype}."
-        )
+    expected = f"one real value per point, shape {points.shape[1:]} for points of shape {points.shape}"
+    values = as_numbers("f(points)", _call(f, points), expected)
+    if values.shape not in ((), points.shape[1:]):
+        raise InputError(f"f must return {expected}, got shape {values.shape}.")
     return np.broadcast_to(_finite(values), points.shape[1:])
+
+
+def _call(f: Callable[[Array], npt.ArrayLike], points: Array) -> Any:
+    try:
+        return f(points)
+    except TypeError as error:
+        # An error that the body of f raised has a frame of f in its traceback, and is the user's to see.
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        raise InputError(
+            f"f must be a function of one array of points of shape (d, n) = {points.shape}, x first, such as "
+            f"lambda x: x[0] * x[1], got one that cannot be called like this: {error}."
+        ) from error
 
 
 def _finite(values: npt.NDArray[Any]) -> Array:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.sparse
 import scipy.sparse.linalg
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Source, check_source, evaluate_source
@@ -62,12 +63,10 @@ def coarse_operator(grid: Grid, S: npt.ArrayLike) -> scipy.sparse.csr_array:
     Raises:
         InputError: If the shape does not fit or a value is not finite.
     """
-    values = np.ascontiguousarray(S, dtype=np.float64)
+    values = np.ascontiguousarray(as_floats("S", S))
     expected = (grid.num_elements, *grid.local_matrix_shape)
     if values.shape != expected:
         raise InputError(f"S must have shape {expected}, got {values.shape}.")
-    if not np.isfinite(values).all():
-        raise InputError(f"S must be finite, got {np.count_nonzero(~np.isfinite(values))} NaN or infinite values.")
     n = grid.num_interior_nodes
     if n == 0:
         raise InputError("grid must have at least 2 coarse elements per axis for a coarse system, got coarse=1.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.norms import prolong
@@ -30,7 +31,7 @@ def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike) -> Arra
     """
     d, r = grid.dim, grid.ratio
     width = grid.patch_width * r + 1
-    phi, coarse = np.asarray(correctors, dtype=np.float64), np.asarray(u, dtype=np.float64)
+    phi, coarse = as_floats("correctors", correctors), as_floats("u", u)
     expected = (grid.num_elements, 2**d, *(width,) * d)
     if phi.shape != expected:
         raise InputError(f"correctors must have shape {expected}, got {phi.shape}.")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.coefficient import check_positive_field
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
@@ -233,7 +234,7 @@ class NNLOD:
             As many fields are treated at a time as bounds the memory beside the result.
         """
         self.check_grid(grid)
-        tensor = A.detach() if isinstance(A, Tensor) else torch.from_numpy(np.array(A, ndmin=1))
+        tensor = A.detach() if isinstance(A, Tensor) else torch.from_numpy(as_floats("A", A).copy())
         self._check_coefficients(tensor)
         return self._predict_logarithms(tensor.double().log())
 

@@ -18,6 +18,7 @@ from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.output.style import DIVERGING, FIELD, SOLUTION, colorbar, figure, line_styles, save
@@ -149,7 +150,8 @@ def plot_loss(
     Raises:
         InputError: If the lengths differ or are zero.
     """
-    curves = [np.asarray(values, dtype=np.float64) for values in (train, validation)]
+    given = {"train": train, "validation": validation}
+    curves = [as_numbers(name, values).astype(np.float64) for name, values in given.items()]
     if curves[0].ndim != 1 or curves[0].shape != curves[1].shape or curves[0].size == 0:
         shapes = " and ".join(str(curve.shape) for curve in curves)
         raise InputError(f"train and validation must be lists of the same length, got shapes {shapes}.")
@@ -190,7 +192,7 @@ def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.Arr
     Raises:
         InputError: If there is none, or a shape does not fit.
     """
-    arrays = {name: np.asarray(S, dtype=np.float64) for name, S in matrices.items()}
+    arrays = {name: as_floats(f"matrix {name!r}", S) for name, S in matrices.items()}
     for name, S in arrays.items():
         if S.shape != grid.local_matrix_shape:
             raise InputError(f"matrix {name!r} must have shape {grid.local_matrix_shape}, got {S.shape}.")
@@ -256,7 +258,8 @@ def plot_calibration(path: PathLike, estimates: npt.ArrayLike, errors: npt.Array
     Raises:
         InputError: If the shapes differ.
     """
-    estimate, error = (np.asarray(values, dtype=np.float64) for values in (estimates, errors))
+    given = {"estimates": estimates, "errors": errors}
+    estimate, error = (as_numbers(name, values).astype(np.float64) for name, values in given.items())
     if estimate.ndim != 1 or estimate.shape != error.shape:
         raise InputError(f"estimates and errors must be of one shape (n,), got {estimate.shape} and {error.shape}.")
     known = np.isfinite(estimate) & (error > 0)
@@ -293,14 +296,11 @@ def _panels(fig: Figure, count: int, columns: int) -> list[Axes]:
 
 
 def _cube(name: str, values: Any) -> Array:
-    array = np.asarray(values)
-    regular = array.ndim in (1, 2, 3) and len(set(array.shape)) == 1 and array.size > 0
-    if not regular or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InputError(
-            f"{name} must be a finite real array of shape (n,)*d with d = 1, 2 or 3, "
-            f"got shape {array.shape} of type {array.dtype}."
-        )
-    return array.astype(np.float64, copy=False)
+    expected = "a finite real array of shape (n,)*d with d = 1, 2 or 3"
+    array = as_floats(name, values, expected)
+    if array.ndim not in (1, 2, 3) or len(set(array.shape)) != 1:
+        raise InputError(f"{name} must be {expected}, got shape {array.shape}.")
+    return array
 
 
 def _solutions(solutions: Mapping[str, npt.ArrayLike], dims: tuple[int, ...]) -> dict[str, Array]:

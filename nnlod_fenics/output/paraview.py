@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_numbers
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
@@ -119,7 +120,7 @@ def write_results(
     meshes = {"fine_solution": grid.fine, "coarse_solution": grid.coarse}
     files: dict[str, dict[str, npt.ArrayLike]] = {}
     for name, values in (solutions or {}).items():
-        shape = np.shape(values)
+        shape = as_numbers(f"solution {name!r}", values).shape
         fits = [mesh for mesh, n in meshes.items() if shape == (n + 1,) * grid.dim]
         if not fits:
             expected = " or ".join(str((n + 1,) * grid.dim) for n in meshes.values())
@@ -152,10 +153,9 @@ def _image(dim: int, point_data: Arrays, cell_data: Arrays) -> _Image:
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub" or not name or "/" in name:
-        raise InputError(f"{name!r} must be a name without '/' of an array of real numbers, got {array.dtype}.")
-    return array.astype(np.float64, copy=False)
+    if not name or "/" in name:
+        raise InputError(f"{name!r} must be a name without '/' of an array of real numbers.")
+    return as_numbers(repr(name), values, kinds="fiub").astype(np.float64, copy=False)
 
 
 def _write_vtkhdf(path: Path, image: _Image) -> None:

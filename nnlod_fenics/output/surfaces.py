@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.output.style import FIELD, SOLUTION, colorbar, figure, save
 
@@ -89,14 +90,11 @@ def render_coefficient(path: PathLike, A: npt.ArrayLike, label: str = "$A(x)$") 
 
 
 def _cube(name: str, values: Any) -> npt.NDArray[np.float64]:
-    array = np.asarray(values)
-    regular = array.ndim in (2, 3) and len(set(array.shape)) == 1 and array.shape[0] > 1
-    if not regular or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
-        raise InputError(
-            f"{name} must be a finite real array of shape (n,)*d with d = 2 or 3, "
-            f"got shape {array.shape} of type {array.dtype}."
-        )
-    return array.astype(np.float64, copy=False)
+    expected = "a finite real array of shape (n,)*d with d = 2 or 3"
+    array = as_floats(name, values, expected)
+    if array.ndim not in (2, 3) or len(set(array.shape)) != 1 or array.shape[0] < 2:
+        raise InputError(f"{name} must be {expected}, got shape {array.shape}.")
+    return array
 
 
 def _pyvista() -> Any:

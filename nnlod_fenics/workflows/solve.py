@@ -35,6 +35,7 @@ def solve_problem(
     model: str | Path | None = None,
     source: float = 1.0,
     trust: float | None = None,
+    no_data: float | None = None,
 ) -> Solution:
     """Solve one problem and write the solution, figures and ParaView files.
 
@@ -49,6 +50,7 @@ def solve_problem(
         model: Model folder or name, for ``"nn"``; if None the one that comes with the package for this grid and law.
         source: Constant right-hand side.
         trust: Tolerance of the errors of predicted local matrices, see :meth:`NNLOD.local_matrices`.
+        no_data: Value of cells without data in the file.
 
     Returns:
         The solution.
@@ -61,7 +63,7 @@ def solve_problem(
     surrogate = _model(config, method, model, coefficient is None)
     options: dict[str, Any] = {"model": surrogate, "trust": trust}
     grid = _grid(config, surrogate)
-    A = _coefficient(config, grid, surrogate, coefficient, dataset, seed)
+    A = _coefficient(config, grid, surrogate, coefficient, (dataset, no_data), seed)
     if surrogate is not None and A.ndim == grid.dim and (distance := surrogate.out_of_range(grid, A)) > 0:
         tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
     solution = solve(grid, A, method, source, **options)
@@ -95,15 +97,16 @@ def _coefficient(
     grid: Grid,
     model: NNLOD | None,
     coefficient: Path | None,
-    dataset: str | None,
+    reading: tuple[str | None, float | None],
     seed: int | None,
 ) -> npt.NDArray[np.float64]:
     if coefficient is not None:
         if seed is not None:
             raise InputError("coefficient and seed exclude each other; give one of them.")
-        return check_coefficient(grid, read_array(coefficient, dataset))
-    if dataset is not None:
-        raise InputError(f"dataset applies to a coefficient from a file, got {dataset!r} without one.")
+        return check_coefficient(grid, read_array(coefficient, *reading))
+    for name, value in zip(("dataset", "no_data"), reading, strict=True):
+        if value is not None:
+            raise InputError(f"{name} applies to a coefficient from a file, got {value!r} without one.")
     field = config.field
     if model is not None and field == Config().field:
         field = model.law

@@ -16,8 +16,6 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-
 from nnlod_fenics import Grid, coarse_matrix, local_matrices, make_field, solve_coarse, solve_fine
 from nnlod_fenics.norms import prolong, relative_l2
 from nnlod_fenics.output.figures import plot_coefficient, plot_solutions
@@ -35,7 +33,7 @@ arguments = parser.parse_args()
 
 grid = Grid(dim=2, coarse=arguments.coarse, fine=arguments.fine, ell=2, coefficient=arguments.fine // 2)
 law = make_field({"kind": "lognormal", "variance": 1.0, "correlation_length": 0.05}, grid.dim, grid.coefficient)
-A = np.exp(law.sample(seed=0, index=0).Z)
+A = law.sample(seed=0, index=0).A
 print(f"contrast of A: {A.max() / A.min():.0f}")
 
 # ## Compression

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnlod_fenics import Grid, coarse_matrix, local_matrices, solve_coarse, solve_fine
+from nnlod_fenics import Grid, solve
 from nnlod_fenics.norms import prolong, relative_l2
 from nnlod_fenics.output.paraview import write_results
 
@@ -40,7 +40,6 @@ def f(x):
     return np.exp(-10 * np.sum((x - 0.5) ** 2, axis=0))
 
 
-u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, A)), f)
-u_fem = solve_fine(grid, A, f).values()
+u_lod, u_fem = (solve(grid, A, method, f).u for method in ("lod", "fem"))
 print(f"d = {grid.dim}: relative L2 error against the fine solution {relative_l2(prolong(grid, u_lod), u_fem):.2e}")
 write_results(arguments.output, grid, A, {"u_fem": u_fem, "u_lod": u_lod})

@@ -11,9 +11,7 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics import NNLOD, solve
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
@@ -53,7 +51,8 @@ if not arguments.only_data:
     # ## One fresh realization
 
     model = NNLOD.load(target)
-    grid, Z = model.grid, config.make_field().sample(seed=0, index=0, stage=1).Z
-    u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
+    A = config.make_field().sample(seed=0, index=0, stage=1).A
+    u_lod = solve(model.grid, A, method="lod").u
+    u_nn = solve(model.grid, A, method="nn", model=model).u
     print(f"test loss (4.1): {model.test_loss:.2e}")
-    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(model.grid, np.exp(Z)), u_lod):.2e}")
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(u_nn, u_lod):.2e}")

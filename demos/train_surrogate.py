@@ -9,10 +9,9 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 from mpi4py import MPI
 
-from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics import NNLOD, solve
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
@@ -58,7 +57,7 @@ if MPI.COMM_WORLD.rank == 0:
     print(f"test loss (4.1): {model.test_loss:.2e}")
 
     # A fresh realization, from another stage of the random streams than the dataset.
-    Z = config.make_field().sample(seed=0, index=0, stage=1).Z
-    grid = model.grid
-    u_lod = solve_coarse(grid, coarse_matrix(grid, local_matrices(grid, np.exp(Z))))
-    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(model.solve(model.grid, np.exp(Z)), u_lod):.2e}")
+    A = config.make_field().sample(seed=0, index=0, stage=1).A
+    u_lod = solve(model.grid, A, method="lod").u
+    u_nn = solve(model.grid, A, method="nn", model=model).u
+    print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(u_nn, u_lod):.2e}")

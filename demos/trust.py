@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnlod_fenics import NNLOD, coarse_matrix, local_matrices, solve_coarse
+from nnlod_fenics import NNLOD, coarse_operator, local_matrices, solve_coarse
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import matrix_errors
 from nnlod_fenics.norms import relative_l2
@@ -25,7 +25,7 @@ arguments = parser.parse_args()
 
 model = NNLOD.load(arguments.model)
 grid, cells = model.grid, model.grid.coefficient
-law = make_field(model.description["training_set"]["field"], grid.dim, cells)
+law = make_field(model.law, grid.dim, cells)
 
 # ## Fields
 #
@@ -67,11 +67,12 @@ fields = {
 largest = 0.0
 print(f"{'field':28s} recomputed  true error > {arguments.tolerance:g}: before, after   solution: before, after")
 for name, Z in fields.items():
-    exact, predicted = local_matrices(grid, np.exp(Z)), model.local_matrices(model.grid, np.exp(Z))
-    mended = model.local_matrices(model.grid, np.exp(Z), trust=arguments.tolerance)
-    doubtful = model.error_estimates(model.grid, np.exp(Z)) > arguments.tolerance
+    A = np.exp(Z)
+    exact, predicted = local_matrices(grid, A), model.local_matrices(grid, A)
+    mended = model.local_matrices(grid, A, trust=arguments.tolerance)
+    doubtful = model.error_estimates(grid, A) > arguments.tolerance
     wrong = [np.mean(matrix_errors(S, exact) > arguments.tolerance) for S in (predicted, mended)]
-    u = [solve_coarse(grid, coarse_matrix(grid, S)) for S in (exact, predicted, mended)]
+    u = [solve_coarse(grid, coarse_operator(grid, S)) for S in (exact, predicted, mended)]
     errors = [relative_l2(v, u[0]) for v in u[1:]]
     largest = max(largest, errors[1])
     print(
@@ -80,7 +81,7 @@ for name, Z in fields.items():
     )
     folder = arguments.output / name.replace(" ", "_").replace(".", "_")
     if grid.dim == 2:
-        figures.plot_coefficient(folder / "coefficient.png", np.exp(Z))
+        figures.plot_coefficient(folder / "coefficient.png", A)
         shape = (grid.coarse,) * grid.dim
         recomputed = doubtful.reshape(shape).astype(float)
         figures.plot_elements(folder / "recomputed.png", recomputed, "recomputed (1) or predicted (0)")

@@ -139,7 +139,7 @@ def solve_coarse(grid: Grid, K: Any, f: Source = 1.0) -> Array:
     b = load_vector(grid, f)
     inner = (slice(1, -1),) * grid.dim
     if petsc and K.getComm().getSize() > 1:
-        from nnlod_fenics.lod.distributed import solve_distributed
+        from nnlod_fenics.lod.petsc import solve_distributed
 
         x = solve_distributed(K, b[inner].ravel())
     else:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 from petsc4py import PETSc
 
-from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import coarse_operator
 
-__all__ = ["coarse_matrix", "solve_distributed"]
+__all__ = ["coarse_matrix"]
 
 
 def coarse_matrix(grid: Grid, S: npt.ArrayLike, comm: MPI.Comm = MPI.COMM_SELF) -> PETSc.Mat:
@@ -47,36 +45,3 @@ def _owned_rows(n: int, comm: MPI.Comm) -> tuple[int, int]:
     share, rest = divmod(n, comm.size)
     first = comm.rank * share + min(comm.rank, rest)
     return first, first + share + (comm.rank < rest)
-
-
-def solve_distributed(K: PETSc.Mat, b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Solve a distributed system by MUMPS.
-
-    Args:
-        K: The matrix.
-        b: The whole right-hand side, the same on every rank.
-
-    Returns:
-        The whole solution, on every rank.
-
-    Raises:
-        NumericalError: If the factorisation fails.
-    """
-    x, rhs = K.createVecs()
-    first, last = rhs.getOwnershipRange()
-    rhs.setArray(b[first:last])
-    solver = PETSc.KSP().create(K.getComm())
-    try:
-        solver.setOperators(K)
-        solver.setType(PETSc.KSP.Type.PREONLY)
-        solver.getPC().setType(PETSc.PC.Type.LU)
-        solver.getPC().setFactorSolverType("mumps")
-        solver.solve(rhs, x)
-        reason = solver.getConvergedReason()
-        if reason < 0:
-            raise NumericalError(f"the LU factorisation of the coarse matrix failed (PETSc reason {reason}).")
-        parts = K.getComm().tompi4py().allgather(x.getArray().copy())
-    finally:
-        for thing in (solver, x, rhs):
-            thing.destroy()
-    return np.concatenate(parts)

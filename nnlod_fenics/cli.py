@@ -215,7 +215,7 @@ def solve(
     no_data: Annotated[float | None, typer.Option(help="Value of cells without data in the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the coefficient with this seed instead.")] = None,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Model folder or name, for method nn; by default one that comes with the package."),
     ] = None,
     trust: Annotated[
@@ -223,6 +223,13 @@ def solve(
         typer.Option(help="Compute local matrices exactly whose estimated relative error exceeds this, for method nn."),
     ] = None,
     source: Annotated[float, typer.Option("--source", "-f", help="Right-hand side f, a constant.")] = 1.0,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="Files for ParaView: vtkhdf (default) or vti; by DOLFINx xdmf or bp. Repeatable."
+        ),
+    ] = None,
+    render: Annotated[bool, typer.Option("--render", help="Make a picture in three dimensions, with PyVista.")] = False,
     output: Output = Path("solution"),
     overrides: Overrides = None,
 ) -> None:
@@ -233,7 +240,20 @@ def solve(
     from nnlod_fenics.workflows.solve import solve_problem
 
     settings = _settings(config, overrides)
-    solution = solve_problem(settings, output, method, coefficient, dataset, seed, model, source, trust, no_data)
+    solution = solve_problem(
+        settings,
+        output,
+        method,
+        coefficient,
+        dataset,
+        seed,
+        model,
+        source,
+        trust,
+        no_data,
+        formats or ("vtkhdf",),
+        render,
+    )
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
 

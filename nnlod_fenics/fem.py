@@ -22,12 +22,13 @@ from dolfinx import fem, la, mesh
 from mpi4py import MPI
 from petsc4py import PETSc
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Source, check_source, evaluate_source
 
-__all__ = ["FineSolution", "FineSolver", "solve_fine"]
+__all__ = ["FineSolution", "FineSolver", "nodal_function", "solve_fine"]
 
 Array = npt.NDArray[np.float64]
 
@@ -232,6 +233,32 @@ def solve_fine(grid: Grid, A: npt.ArrayLike, f: Source = 1.0, comm: MPI.Comm = M
     """
     with FineSolver(grid, comm) as solver:
         return solver.solve(A, f)
+
+
+def nodal_function(u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF) -> Any:
+    """A DOLFINx function from nodal values, to go on with in FEniCSx or to write in its formats.
+
+    Args:
+        u: Nodal values on a mesh of n cells per axis, shape ``(n+1,)*d``, indexed ``[y, x]``, the same on every rank;
+            for example ``solution.u``.
+        name: Name of the function.
+        comm: Communicator over which its mesh is distributed. Collective.
+
+    Returns:
+        The Q1 function.
+
+    Raises:
+        InputError: If u is no such array.
+    """
+    values = as_floats("u", u)
+    if values.ndim not in (1, 2, 3) or len(set(values.shape)) != 1 or len(values) < 2:
+        raise InputError(f"u must be nodal values of shape (n+1,)*d, got shape {values.shape}.")
+    dim, n = values.ndim, len(values) - 1
+    space = fem.functionspace(_unit_cube_mesh(Grid(dim, n, n, 0), comm), ("Lagrange", 1))
+    function = fem.Function(space, name=name)
+    nodes = _lexicographic(np.rint(space.tabulate_dof_coordinates()[:, :dim] * n), n + 1)
+    function.x.array[:] = values.ravel()[nodes]
+    return function
 
 
 # -- mesh and numbering ------------------------------------------------------------------------------

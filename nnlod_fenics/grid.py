@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -244,12 +243,3 @@ class Grid:
         for axis in range(self.dim if cell_axes is None else cell_axes):
             values = np.repeat(values, self.fine // self.coefficient, axis=axis)
         return values
-
-    @cached_property
-    def symmetries(self) -> list[tuple[tuple[int, ...], tuple[bool, ...]]]:
-        """The 2^d·d! symmetries of the cube, each as a permutation of array axes and flips after it."""
-        from itertools import permutations
-
-        return [
-            (axes, flips) for axes in permutations(range(self.dim)) for flips in product((False, True), repeat=self.dim)
-        ]

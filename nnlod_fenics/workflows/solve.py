@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.runtime.files import replacing
+from nnlod_fenics.runtime.optional import needed_for
 from nnlod_fenics.runtime.progress import tell
 from nnlod_fenics.runtime.streams import Stream
 from nnlod_fenics.solvers import NAMES, Solution, methods, solve
 
-__all__ = ["solve_problem"]
+__all__ = ["FORMATS", "solve_problem"]
+
+FORMATS = ("vtkhdf", "vti", "xdmf", "bp")
 
 
 def solve_problem(
@@ -36,6 +40,8 @@ def solve_problem(
     source: float = 1.0,
     trust: float | None = None,
     no_data: float | None = None,
+    formats: Sequence[str] = ("vtkhdf",),
+    render: bool = False,
 ) -> Solution:
     """Solve one problem and write the solution, figures and ParaView files.
 
@@ -51,6 +57,8 @@ def solve_problem(
         source: Constant right-hand side.
         trust: Tolerance of the errors of predicted local matrices, see :meth:`NNLOD.local_matrices`.
         no_data: Value of cells without data in the file.
+        formats: Of the files for ParaView: ``"vtkhdf"``, ``"vti"``; ``"xdmf"`` and ``"bp"`` by DOLFINx.
+        render: Whether to make a three-dimensional picture with PyVista, d = 2 or 3.
 
     Returns:
         The solution.
@@ -60,6 +68,9 @@ def solve_problem(
     """
     if method not in methods():
         raise InputError(f"method must be one of {methods()}, got {method!r}.")
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"format must be one of {FORMATS}, got {name!r}.")
     surrogate = _model(config, method, model, coefficient is None)
     options: dict[str, Any] = {"model": surrogate, "trust": trust}
     grid = _grid(config, surrogate)
@@ -67,7 +78,9 @@ def solve_problem(
     if surrogate is not None and A.ndim == grid.dim and (distance := surrogate.out_of_range(grid, A)) > 0:
         tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
     solution = solve(grid, A, method, source, **options)
-    _write(Path(output), solution)
+    _write(Path(output), solution, formats)
+    if render:
+        _render(Path(output), solution)
     return solution
 
 
@@ -114,13 +127,30 @@ def _coefficient(
     return law.sample(config.dataset.seed if seed is None else seed, 0, stage=Stream.FRESH).A
 
 
-def _write(folder: Path, solution: Solution) -> None:
+def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
     method, grid, A, u = solution.method, solution.grid, solution.A, solution.u
     with replacing(folder / f"u_{method}.npy") as temporary:
         np.save(temporary, u)
-    paraview.write_results(folder, grid, A, {f"u_{method}": u})
+    for name in formats:
+        if name in ("vtkhdf", "vti"):
+            paraview.write_results(folder, grid, A, {f"u_{method}": u}, f".{name}")
+        else:
+            with needed_for(f"format {name!r}"):
+                from nnlod_fenics.fem import nodal_function
+                from nnlod_fenics.output.functions import write_function
+            write_function(folder / f"u_{method}.{name}", nodal_function(u, f"u_{method}"))
     if A.ndim == grid.dim:
         figures.plot_coefficient(folder / "coefficient.png", A)
     figures.plot_cross_sections(folder / "cross_sections.png", {NAMES[method]: u})
     if grid.dim > 1:
         figures.plot_solutions(folder / "solution.png", {NAMES[method]: u})
+
+
+def _render(folder: Path, solution: Solution) -> None:
+    from nnlod_fenics.output.surfaces import render_coefficient, render_solution
+
+    if solution.grid.dim == 1:
+        raise InputError("render needs d = 2 or 3, got d = 1.")
+    render_solution(folder / "surface.png", solution.u)
+    if solution.grid.dim == 3 and solution.A.ndim == 3:
+        render_coefficient(folder / "coefficient_3d.png", solution.A)

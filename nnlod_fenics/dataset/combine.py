@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
-from nnlod_fenics.dataset.layout import Block, Header, checksum, write_block
+from nnlod_fenics.dataset.layout import Block, Header, checksum, identity_of, write_block
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.runtime.folder import clear, output_folder
@@ -85,8 +85,16 @@ def _write(chosen: Sequence[_Source], folder: Path, made_by: str, overwrite: boo
     """Copy realizations into a new dataset, block by block, checked on the way."""
     model = chosen[0][0]
     config = model.config | {"dataset": model.config["dataset"] | {"realizations": len(chosen)}}
+    origins = np.concatenate([dataset.column("origin", [k]) for dataset, k in chosen])
     header = Header(
-        model.grid, config, len(chosen), model.header.block, model.versions, made_by, model.header.parameters
+        model.grid,
+        config,
+        len(chosen),
+        model.header.block,
+        model.versions,
+        made_by,
+        model.header.parameters,
+        identity_of(config, origins),
     )
     if any(folder.resolve() == dataset.path.resolve() for dataset, _ in chosen):
         raise InputError(f"output {str(folder)!r} is one of the sources; choose another folder.")

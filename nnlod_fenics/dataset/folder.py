@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from nnlod_fenics.dataset.layout import INDEX, Header, block_path, create_index, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.runtime.folder import Contents
 from nnlod_fenics.runtime.progress import tell
 
-__all__ = ["CONTENTS", "is_whole", "prepare"]
+__all__ = ["CONTENTS", "fault_of", "prepare"]
 
 _BLOCKS = r"blocks/\d{6,}\.h5"
 CONTENTS = Contents("a dataset", INDEX, (INDEX, _BLOCKS), parts=_BLOCKS)
@@ -58,22 +59,36 @@ def _check_same(folder: Path, header: Header) -> None:
         tell(f"{str(folder)!r} was begun with another version of {changed[0]}: the bits of the rest may differ.")
 
 
-def is_whole(path: Path, header: Header, block: int) -> bool:
-    """Whether the file of a block can be read and holds all its realizations; its numbers are not checked."""
-    count = len(header.members(block))
+def fault_of(path: Path, header: Header, block: int) -> str | None:
+    """What is wrong with the file of a block: ``"is truncated"`` or ``"belongs elsewhere"``; None if nothing is.
+
+    Its numbers are checked when they are read.
+    """
+    members = header.members(block)
     try:
         with h5py.File(path, "r") as file:
-            return all(file[name].shape == (count, *column[0]) for name, column in header.columns().items())
+            if any(file[name].shape != (len(members), *column[0]) for name, column in header.columns().items()):
+                return "is truncated"
+            if header.identity and str(file.attrs.get("identity", "")) != header.identity:
+                return "belongs to another dataset"
+            if int(file.attrs["first"]) != members.start:
+                return "belongs to another place of the dataset"
+            if header.made_by == "generate":
+                seed = int(header.config["dataset"]["seed"])
+                if not np.array_equal(file["origin"][:], [[seed, k] for k in members]):
+                    return "belongs to another dataset"
     except (OSError, KeyError, RuntimeError):
-        return False
+        return "is truncated"
+    return None
 
 
 def _keep(folder: Path, header: Header, block: int) -> bool:
     path = block_path(folder, block)
     if not path.exists():
         return False
-    if is_whole(path, header, block):
+    fault = fault_of(path, header, block)
+    if fault is None:
         return True
-    tell(f"{path.name} is damaged and will be computed again.")
+    tell(f"{path.name} is damaged or foreign ({fault}) and will be computed again.")
     path.unlink()
     return False

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
-from nnlod_fenics.dataset.layout import Block, Header, write_block
+from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_sample, settings_of_law
 from nnlod_fenics.lod.local import local_matrices
@@ -95,7 +95,8 @@ def _header(config: Config, law: FieldLaw, own: bool) -> Header:
         found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters
         names += tuple(sorted(set(found) - set(PARAMETERS)))
     count, block = config.dataset.realizations, config.dataset.block
-    return Header(grid, settings, count, block, software_versions(), parameters=names)
+    identity = identity_of({section: settings[section] for section in ("grid", "field", "dataset")})
+    return Header(grid, settings, count, block, software_versions(), parameters=names, identity=identity)
 
 
 def _run(header: Header, law: FieldLaw, folder: Path, comm: Any, blocks: list[int]) -> str | None:

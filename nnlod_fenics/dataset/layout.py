@@ -29,6 +29,7 @@ nothing else. No rank waits for another, and any h5py will do.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
@@ -53,6 +54,7 @@ __all__ = [
     "block_path",
     "checksum",
     "create_index",
+    "identity_of",
     "read_header",
     "write_block",
 ]
@@ -75,6 +77,7 @@ class Header:
         versions: Versions of the software.
         made_by: ``"generate"``, ``"merge"`` or ``"split"``.
         parameters: Names of the parameters of the fields.
+        identity: What its blocks must bear; empty for a dataset of version 0.1, whose blocks bear nothing.
     """
 
     grid: Grid
@@ -84,6 +87,7 @@ class Header:
     versions: dict[str, str]
     made_by: str = "generate"
     parameters: tuple[str, ...] = PARAMETERS
+    identity: str = ""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -129,6 +133,17 @@ class Block:
     origin: Array
 
 
+def identity_of(config: dict[str, Any], origins: Array | None = None) -> str:
+    """What tells the blocks of one dataset from those of others.
+
+    Args:
+        config: All settings of the run that made it.
+        origins: Seed and number of each realization, for one put together from others.
+    """
+    parts = [json.dumps(config, sort_keys=True).encode(), b"" if origins is None else origins.tobytes()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
 def checksum(Z: Array, S: Array) -> int:
     """CRC-32 of one realization as stored."""
     return zlib.crc32(np.ascontiguousarray(S), zlib.crc32(np.ascontiguousarray(Z)))
@@ -152,6 +167,7 @@ def create_index(folder: Path, header: Header) -> None:
         file.attrs["block"] = header.block
         file.attrs["made_by"] = header.made_by
         file.attrs["versions"] = json.dumps(header.versions)
+        file.attrs["identity"] = header.identity
 
     write_hdf5(folder / INDEX, fill, durable=True)
 
@@ -196,7 +212,8 @@ def read_header(folder: Path) -> Header:
         config = json.loads(attributes["config"])
         versions, made_by = json.loads(attributes["versions"]), str(attributes["made_by"])
         block = int(attributes["block"])
-        header = Header(Grid(**config["grid"]), config, realizations, block, versions, made_by, parameters)
+        identity = str(attributes.get("identity", ""))
+        header = Header(Grid(**config["grid"]), config, realizations, block, versions, made_by, parameters, identity)
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"dataset {str(folder)!r} cannot be read: {INDEX} is damaged or truncated ({error})."
@@ -222,7 +239,9 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
 
     def fill(file: h5py.File) -> None:
         for name, values in columns.items():
-            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]) if values.ndim > 1 else None)
+            # checksums of HDF5's own, which every reading checks
+            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), fletcher32=True)
         file.attrs["first"] = header.members(block).start
+        file.attrs["identity"] = header.identity
 
     write_hdf5(block_path(folder, block), fill, durable=True)

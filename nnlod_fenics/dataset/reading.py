@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.dataset.folder import is_whole
-from nnlod_fenics.dataset.layout import Header, block_path, read_header
+from nnlod_fenics.dataset.folder import fault_of
+from nnlod_fenics.dataset.layout import Header, block_path, checksum, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -58,8 +58,8 @@ class Dataset:
                 f"dataset {str(self.path)!r} is not finished: realization {self._header.members(block)[0]} is missing; "
                 f"{self._remedy}."
             )
-        if not is_whole(path, self._header, block):
-            raise InputError(f"dataset {str(self.path)!r} is damaged: {path.name} is truncated; {self._remedy}.")
+        if fault := fault_of(path, self._header, block):
+            raise InputError(f"dataset {str(self.path)!r} is damaged: {path.name} {fault}; {self._remedy}.")
 
     @property
     def _remedy(self) -> str:
@@ -137,6 +137,19 @@ class Dataset:
     def matrices(self, realizations: Sequence[int]) -> Array:
         """Local matrices of some realizations, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``; checked like fields."""
         return self._finite("S", realizations)
+
+    def arrays(self, realizations: Sequence[int]) -> tuple[Array, Array]:
+        """Fields and local matrices of some realizations, their stored checksums compared.
+
+        Raises:
+            InputError: If a number is not the one that was stored, or not finite.
+        """
+        Z, S = self.fields(realizations), self.matrices(realizations)
+        stored = self.column("checksum", realizations)
+        for k, field, matrices, expected in zip(realizations, Z, S, stored, strict=True):
+            if checksum(field, matrices) != expected:
+                raise InputError(f"dataset {str(self.path)!r} is damaged: realization {k} has another checksum.")
+        return Z, S
 
     def column(self, name: str, realizations: Sequence[int]) -> Array:
         """Entries of one of the HDF5 datasets, unchecked, shape ``(len(realizations), …)``.

@@ -9,12 +9,17 @@ import numpy as np
 from nnlod_fenics.dataset.layout import checksum
 from nnlod_fenics.dataset.reading import Array, Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
+from nnlod_fenics.fields import make_field
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.runtime.progress import show_progress
 
 __all__ = ["Verification", "verify_dataset"]
 
 _SUM = {"float64": 1e-10, "float32": 1e-5}  # of a row or column, relative to the largest entry of the matrix
+_FIELD = {
+    "float64": 1e-9,
+    "float32": 1e-6,
+}  # between a field and the same one drawn again, relative to its largest value
 _DIFFERENCE = {"float64": 1e-9, "float32": 1e-5}  # between the methods, relative to the norm of the matrix
 
 
@@ -38,11 +43,11 @@ class Verification:
 
 
 def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verification:
-    """Check checksums, NaNs and zero row and column sums, and recompute some local matrices by the other method.
+    """Check a dataset: checksums, NaNs, zero row and column sums; some fields and local matrices are made again.
 
     Args:
         dataset: The dataset.
-        sample: How many local matrices to recompute with ``method="dolfinx"``.
+        sample: How many local matrices to recompute with ``method="dolfinx"``; their fields are drawn again.
         seed: Which ones.
 
     Returns:
@@ -56,14 +61,42 @@ def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verifica
         raise InputError(f"sample must be a number of local matrices, got {sample}.")
     result = Verification()
     chosen = np.random.default_rng(seed).integers([len(dataset), dataset.grid.num_elements], size=(sample, 2))
+    _check_origins(dataset, result)
     with show_progress("verify", len(dataset)) as report:
         for k in range(len(dataset)):
-            Z, S = dataset.column("Z", [k])[0], dataset.column("S", [k])[0]
-            if _check_numbers(dataset, k, Z, S, result):
-                _recompute(dataset, k, Z, S, np.unique(chosen[chosen[:, 0] == k, 1]), result)
+            elements = np.unique(chosen[chosen[:, 0] == k, 1])
+            try:
+                Z, S = dataset.column("Z", [k])[0], dataset.column("S", [k])[0]
+            except InputError as error:
+                result.problems.append(f"realization {k} cannot be read: {error}")
+                continue
+            if _check_numbers(dataset, k, Z, S, result) and len(elements):
+                _draw_again(dataset, k, Z, result)
+                _recompute(dataset, k, Z, S, elements, result)
             result.realizations += 1
             report(k + 1)
     return result
+
+
+def _check_origins(dataset: Dataset, result: Verification) -> None:
+    """Whether each realization is there once."""
+    origins, counts = np.unique(dataset.column("origin", range(len(dataset))), axis=0, return_counts=True)
+    for seed, number in origins[counts > 1]:
+        result.problems.append(f"realization {number} of seed {seed} is there more than once.")
+
+
+def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> None:
+    """Whether a field is the one that its law gives for its seed and number, with its parameters."""
+    try:
+        law = make_field(dataset.field_settings, dataset.grid.dim, dataset.grid.coefficient)
+    except InputError:  # a law of a user's own that is not registered here
+        return
+    seed, number = map(int, dataset.column("origin", [k])[0])
+    drawn = law.sample(seed, number)
+    if not np.allclose(drawn.Z, Z, rtol=0, atol=_FIELD[str(Z.dtype)] * float(np.abs(drawn.Z).max())):
+        result.problems.append(f"realization {k} is not the field that its settings give for seed {seed}.")
+    elif dataset.parameters(k) != {name: float(value) for name, value in drawn.parameters.items()}:
+        result.problems.append(f"realization {k} has other parameters than its field.")
 
 
 def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verification) -> bool:
@@ -85,8 +118,6 @@ def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verific
 
 
 def _recompute(dataset: Dataset, k: int, Z: Array, S: Array, elements: Array, result: Verification) -> None:
-    if not len(elements):
-        return
     try:
         fresh = local_matrices(dataset.grid, np.exp(Z.astype(np.float64)), method="dolfinx", elements=elements)
     except ModuleNotFoundError as error:

@@ -48,7 +48,7 @@ class TrainingData:
     def of(cls, dataset: Dataset, realizations: int | None = None) -> TrainingData:
         """The data of a dataset, or of the first realizations of it, split 80 : 10 : 10 by realization."""
         split = dataset.split(realizations)
-        train, validation, test = ((dataset.fields(part), dataset.matrices(part)) for part in split)
+        train, validation, test = (dataset.arrays(part) for part in split)
         identity = {"field": dataset.field_settings, "seed": dataset.seed, "realizations": len(split.train)}
         return cls(dataset.grid, train, validation, test, identity)
 
@@ -58,7 +58,7 @@ class TrainingData:
         if source.grid != held_out.grid:
             raise InputError(f"dataset must be of grid {source.grid.as_dict()}, got {held_out.grid.as_dict()}.")
         n, split = source.realizations, held_out.split()
-        validation, test = ((held_out.fields(part), held_out.matrices(part)) for part in (split.validation, split.test))
+        validation, test = (held_out.arrays(part) for part in (split.validation, split.test))
         identity = {"field": settings_of_law(source.law), "seed": source.seed, "realizations_per_epoch": n}
         return cls(source.grid, lambda k: source.arrays(range(k * n, (k + 1) * n)), validation, test, identity)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nnlod_fenics.montecarlo import MonteCarloSettings, monte_carlo
     from nnlod_fenics.surrogate import NNLOD
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "NNLOD",

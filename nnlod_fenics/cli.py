@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 import typer.core
 
@@ -18,9 +17,12 @@ __all__ = ["main"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Newer Typers come with a Click of their own; the base of a mistaken command line's errors, in either.
+_ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 
 class _Command(typer.core.TyperCommand):
-    def get_help(self, ctx: click.Context) -> str:
+    def get_help(self, ctx: Any) -> str:
         # Typer 0.15 escapes the brackets of defaults for Rich, which does not print the help here
         return super().get_help(ctx).replace(r"\[", "[")
 
@@ -458,10 +460,10 @@ def main() -> None:
     """Run the command; a user's mistake is one sentence and exit code 2."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:  # Ctrl-C
+    except typer.Abort:  # Ctrl-C
         print("nnlod: interrupted", file=sys.stderr)
         sys.exit(130)
-    except click.ClickException as error:
+    except _ClickException as error:
         if _is_first_rank():
             error.show()
         sys.exit(error.exit_code)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache, reduce
 from typing import NamedTuple
 
+from nnlod_fenics.compat import MPI
+
 import numpy as np
 import numpy.typing as npt
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from nnlod_fenics.errors import InputError, NumericalError

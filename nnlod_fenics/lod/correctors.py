@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from nnlod_fenics.compat import MPI
+
 import basix.ufl
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,6 @@ import scipy.sparse
 import ufl
 from dolfinx import fem, mesh
 from dolfinx.fem import petsc as fem_petsc
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from nnlod_fenics.errors import NumericalError

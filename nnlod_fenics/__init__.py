@@ -50,7 +50,7 @@ _LAZY = {
 }
 
 _INSTALL = {
-    "dolfinx": "FEniCSx 0.9 or newer (conda-forge: fenics-dolfinx, Debian: python3-dolfinx)",
+    "dolfinx": "FEniCSx 0.9 or newer (conda-forge: fenics-dolfinx, Debian: python3-dolfinx, pip: dolfinx-solver-real)",
     "petsc4py": "petsc4py (conda-forge: petsc4py, Debian: python3-petsc4py)",
     "mpi4py": "mpi4py (conda-forge: mpi4py, Debian: python3-mpi4py)",
 }

@@ -74,6 +74,14 @@ def packages() -> str:
     return os.pathsep.join(path for path in sys.path if path.endswith("-packages"))
 
 
+def test_conda_has_the_same_dependencies():
+    listed = re.findall(r"^  - ([\w-]+)", (ROOT / "docker" / "environment.yml").read_text(), re.M)
+    names = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["fenics"]:
+        name = re.match(r"[\w-]+", text)[0]
+        assert names.get(name, name) in listed
+
+
 METADATA = """
 import importlib.metadata, json
 found = importlib.metadata.distribution("nnlod-fenics")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 import typer.core
 
@@ -19,9 +18,12 @@ __all__ = ["main"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Newer Typers come with a Click of their own; the base of a mistaken command line's errors, in either.
+_ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 
 class _Command(typer.core.TyperCommand):
-    def get_help(self, ctx: click.Context) -> str:
+    def get_help(self, ctx: Any) -> str:
         # Typer 0.15 escapes the brackets of defaults for Rich, which does not print the help here
         return super().get_help(ctx).replace(r"\[", "[")
 
@@ -480,10 +482,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show ² or ℓ must not end a run
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:  # Ctrl-C
+    except typer.Abort:  # Ctrl-C
         print("nnlod: interrupted", file=sys.stderr)
         sys.exit(130)
-    except click.ClickException as error:
+    except _ClickException as error:
         if is_first_rank():
             error.show()
         sys.exit(error.exit_code)

@@ -4,7 +4,15 @@ from nnlod_fenics.surrogate.blocks import Blocks
 from nnlod_fenics.surrogate.data import TrainingData
 from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
 from nnlod_fenics.surrogate.model import NNLOD
-from nnlod_fenics.surrogate.networks import NETWORKS, build_network, count_parameters
+from nnlod_fenics.surrogate.networks import (
+    NETWORKS,
+    Network,
+    build_network,
+    check_network,
+    count_parameters,
+    forward_of_field,
+    register_network,
+)
 from nnlod_fenics.surrogate.refit import refit_error_estimates
 from nnlod_fenics.surrogate.settings import PAPER, TrainingSettings
 from nnlod_fenics.surrogate.shipped import shipped_models
@@ -15,13 +23,17 @@ __all__ = [
     "NNLOD",
     "PAPER",
     "Blocks",
+    "Network",
     "TrainingData",
     "TrainingSettings",
     "build_network",
+    "check_network",
     "count_parameters",
     "evaluate_loss",
+    "forward_of_field",
     "matrix_errors",
     "refit_error_estimates",
+    "register_network",
     "relative_loss",
     "shipped_models",
     "train",

@@ -2,6 +2,7 @@
 
 from nnlod_fenics.surrogate.blocks import Blocks
 from nnlod_fenics.surrogate.data import TrainingData
+from nnlod_fenics.surrogate.export import export_network
 from nnlod_fenics.surrogate.loss import matrix_errors, relative_loss
 from nnlod_fenics.surrogate.model import NNLOD
 from nnlod_fenics.surrogate.networks import (
@@ -30,6 +31,7 @@ __all__ = [
     "check_network",
     "count_parameters",
     "evaluate_loss",
+    "export_network",
     "forward_of_field",
     "matrix_errors",
     "refit_error_estimates",

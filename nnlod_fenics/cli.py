@@ -261,6 +261,23 @@ def solve(
 
 
 @app.command()
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .pt2 (PyTorch) or .onnx.")] = Path(
+        "network.onnx"
+    ),
+) -> None:
+    """Write a model's network as a file that other programs run: windows of log A in, local matrices out.
+
+    Example: nnlod export lognormal-1.0 -o network.onnx
+    """
+    from nnlod_fenics.network import NNLOD, export_network
+
+    loaded = NNLOD.load(model)
+    typer.echo(f"wrote {export_network(loaded.network, loaded.grid, output)}")
+
+
+@app.command()
 def reproduce(
     experiments: Annotated[list[str], typer.Argument(help="1, 2, 3, 1-H, 2-H, 3-H, or all.")],
     scale: Annotated[str, typer.Option(help="small: minutes on a laptop; paper: the paper's sizes.")] = "small",

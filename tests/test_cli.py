@@ -20,7 +20,7 @@ from nnlod_fenics.norms import relative_l2
 GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
 NETWORK = ["-s", "network.options={channels=4, means=4}"]
 QUICK = [*GRID, *NETWORK, "-s", "dataset.realizations=10", "-s", "training.epochs=2"]
-COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce"]
+COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce", "export"]
 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy.typing as npt
-from mpi4py import MPI
+from nnlod_fenics.compat import MPI  # first: see there
 from petsc4py import PETSc
 
 from nnlod_fenics.grid import Grid

@@ -17,7 +17,7 @@ from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.network.registry import build_network
+from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import ERRORS, WEIGHTS, has_estimator, load_weights, read_model, save_model
 from nnlod_fenics.network.trust import ErrorEstimator, load_estimator
@@ -262,7 +262,7 @@ class NNLOD:
         # a homogeneous network need not see how large the field is, which float32 would round
         level = Z.double().mean(dim=tuple(range(1, 1 + d)), keepdim=True) * float(_is_homogeneous(self.network))
         padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(level).expand(Z.shape)))
-        predicted: Tensor = self.network.forward_field(padded, inside).double()
+        predicted = forward_of_field(self.network, self.grid, padded, inside).double()
         return predicted * level.exp().reshape(-1, 1, 1, 1) * self._rows_in_domain()
 
     def _rows_in_domain(self) -> Tensor:

@@ -149,7 +149,7 @@ class StructuredNetwork(nn.Module):
             torch.cat([self._differences(level, mask, size), self._windows(mask, size)], dim=-1)
         )
         x = functional.gelu(self.head_blocks(x)).movedim(1, -1)
-        n, features = len(x), x.flatten(0, -2).float()
+        n, features = x.shape[0], x.flatten(0, -2).float()
         scale = _crop(level, self.ell, self.dim).reshape(-1, 1) + self._scale(features)
         S = self._project(self.matrix(features), self._nodes(mask)) * scale.exp()[..., None]
         return S.unflatten(0, (n, -1))

@@ -41,14 +41,6 @@ IntArray = npt.NDArray[np.int64]
 _ROWS = 4  # rows of patches, d = 3: each but the outer two merges along z are shared by three of them
 
 
-def parts_of(dim: int, count: int, merge: Merge) -> list[list[int]]:
-    """Which of ``count`` parts of an element each merged part consists of, in the order of the merge's children."""
-    per_axis, factor = (round(n ** (1 / dim)) for n in (count, len(merge.offsets)))
-    strides = per_axis ** np.arange(dim)
-    corners = lattice(*(per_axis // factor,) * dim) * factor
-    return [[int((corner + offset) @ strides) for offset in merge.offsets] for corner in corners]
-
-
 class Condensation:
     """Static condensation of one batch of coefficients.
 
@@ -67,10 +59,10 @@ class Condensation:
         self.device, self.dtype = torch.device(device), dtype
         spread = grid.fine // grid.coefficient
         tensor = A.ndim > grid.dim + 1
-        if self.plan.leaves.width % spread:
+        if not self.plan.leaves.cut_evenly(spread):
             A, spread = np.stack([grid.refine(a, grid.dim) for a in A]), 1
-        templates = leaf_templates(grid.dim, grid.ratio, self.plan.leaves, spread, tensor)
-        self._per_cell, self._constant = (torch.from_numpy(t).to(self.device, dtype) for t in templates)
+        templates = leaf_templates(grid.ratio, self.plan.leaves, spread, tensor)
+        self._per_cell, self._constant = ([torch.from_numpy(t).to(self.device, dtype) for t in ts] for ts in templates)
         values = torch.from_numpy(np.ascontiguousarray(A)).to(self.device, dtype)
         self._leaf_values = self._split(values, spread)
         count = len(A) * grid.num_elements
@@ -79,17 +71,20 @@ class Condensation:
         if not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
             self._kept_elements = self._compute_elements(np.append(np.arange(count), -1))  # the last one is zero
 
-    def _split(self, A: Tensor, spread: int) -> Tensor:
-        """Sort cell values by element and leaf: shape ``(leaves, n·elements, cells)``."""
+    def _split(self, A: Tensor, spread: int) -> list[Tensor]:
+        """Sort cell values by leaf and element: for each leaf, shape ``(n·elements, cells)``."""
         grid, leaves = self.grid, self.plan.leaves
-        d, groups = grid.dim, leaves.width // spread
-        parts = (grid.coarse, leaves.per_axis, groups)
-        values = A.reshape(len(A), *parts * d, -1)  # axes: n, (element, leaf, group) a dimension, components
-        order = [1 + 3 * axis + which for which in (1, 0, 2) for axis in range(d)]
-        leaf_axes, element_axes, group_axes = order[:d], order[d : 2 * d], order[2 * d :]
-        values = values.permute(*leaf_axes, 0, *element_axes, *group_axes, 1 + 3 * d)
+        d = grid.dim
+        values = A.reshape(len(A), *(grid.coarse, grid.ratio // spread) * d, -1)
+        order = [1 + 2 * axis + which for which in (0, 1) for axis in range(d)]
+        values = values.permute(0, *order, 1 + 2 * d).flatten(0, d)  # axes: element, a cell dimension each, components
         scale = float(grid.coarse) ** (2 - d)  # a cell's form on an element of width H
-        return scale * values.reshape(leaves.per_axis**d, len(A) * grid.num_elements, -1)
+        result = []
+        for leaf, corner in zip(leaves.boxes, leaves.corners, strict=True):
+            sides = zip(corner[::-1].tolist(), leaf.size[::-1], strict=True)
+            box = tuple(slice(start // spread, (start + width) // spread) for start, width in sides)
+            result.append(scale * values[(slice(None), *box)].reshape(len(values), -1))
+        return result
 
     # -- levels 1 and 2 ----------------------------------------------------------------------------------
 
@@ -103,24 +98,20 @@ class Condensation:
             Shape ``(len(which), m, m)``, rows as in ``plan.element``, zero for nodes on ∂D.
         """
         chosen = torch.from_numpy(which).to(self.device)
-        m = self._constant.shape[-1]
         blocks = []
         parts = zip(self._leaf_values, self._per_cell, self._constant, strict=True)
         for leaf, (values, per_cell, constant) in enumerate(parts):
+            m = len(constant)
             matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
             blocks.append(self._eliminate_leaf(matrix.reshape(-1, m, m), leaf))
-        for level, merge in enumerate(self.plan.inside):
-            blocks = self._merge_inside(blocks, merge, level)
+        for level, merged in enumerate(self.plan.inside):
+            blocks = [
+                self._merge([blocks[child] for child in part.children], part.merge, "inside", level, number)
+                for number, part in enumerate(merged)
+            ]
         block = self._with_sources(blocks[0])
         self._clear_boundary(block, which % self.grid.num_elements)
         return block
-
-    def _merge_inside(self, blocks: list[Tensor], merge: Merge, level: int) -> list[Tensor]:
-        """Merge neighbouring parts of all elements."""
-        merged = []
-        for part, children in enumerate(parts_of(self.grid.dim, len(blocks), merge)):
-            merged.append(self._merge([blocks[child] for child in children], merge, "inside", level, part))
-        return merged
 
     def _with_sources(self, block: Tensor) -> Tensor:
         """Append the rows of the hats once more: as right-hand sides of (3.1)."""
@@ -323,7 +314,7 @@ class Condensation:
 
     def _eliminate_leaf(self, matrix: Tensor, leaf: int) -> Tensor:
         """Eliminate the inner nodes of leaves: the first rows of matrices of shape ``(batch, m, m)``."""
-        count = self.plan.leaves.eliminated
+        count = self.plan.leaves.boxes[leaf].eliminated
         if count == 0:
             return matrix
         factors = self._half_solve(matrix[:, :count, :count], matrix[:, :count, count:], "leaf", leaf)
@@ -337,8 +328,8 @@ class Condensation:
             self._scratch(("right", *place), batch, count, rest).zero_(),
             self._scratch(("rest", *place), batch, rest, rest).zero_(),
         )
-        for child, runs in zip(children, merge.runs, strict=True):
-            total.add(child, runs, merge.carried)
+        for child, runs, carried in zip(children, merge.runs, merge.carried, strict=True):
+            total.add(child, runs, carried)
         if count == 0:
             return total.rest
         total.rest.sub_(self._square(self._half_solve(total.pivot, total.coupling, *place), *place))
@@ -412,9 +403,10 @@ class Condensation:
     def trivial(self, which: IntArray) -> Tensor:
         """Local matrices where all correctors vanish: the stiffness matrices of the elements."""
         grid = self.grid
-        rows = torch.from_numpy(self.plan.leaves.labels.at(HAT) + self.plan.leaves.eliminated).to(self.device)
-        values = self._leaf_values[:, torch.from_numpy(which).to(self.device)]
-        energy = torch.einsum("lec,lcij->eij", values, self._per_cell[:, :, rows][:, :, :, rows])
+        leaf = self.plan.leaves.boxes[0]  # the only one: with a fine scale this coarse, an element is a leaf
+        rows = torch.from_numpy(leaf.labels.at(HAT) + leaf.eliminated).to(self.device)
+        values = self._leaf_values[0][torch.from_numpy(which).to(self.device)]
+        energy = torch.einsum("ec,cij->eij", values, self._per_cell[0][:, rows][:, :, rows])
         slots = (grid.ell + lattice(*(2,) * grid.dim)) @ (2 * grid.ell + 2) ** np.arange(grid.dim)
         result = energy.new_zeros((len(energy), *grid.local_matrix_shape))
         result[:, torch.from_numpy(slots).to(self.device)] = energy

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.scaling import scale_back, scale_batch
 
 __all__ = ["local_matrices"]
 
@@ -53,7 +54,7 @@ def local_matrices(
         :func:`nnlod_fenics.lod.reconstruction.reconstruct`.
 
     Raises:
-        InputError: If an argument does not fit.
+        InputError: If an argument does not fit, or A is so large or small that S_T leaves the range of its type.
         NumericalError: If a patch cannot be solved; the message names it.
     """
     if method not in METHODS:
@@ -61,12 +62,14 @@ def local_matrices(
     coefficient = check_coefficient(grid, A, batched=True)
     chosen = _check_elements(grid, elements)
     batched = (coefficient.ndim - grid.dim) % 2 == 1
-    batch = coefficient if batched else coefficient[None]
+    tensor = coefficient.ndim > grid.dim + 1
+    batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
     if method == "dolfinx":
         found = [_with_dolfinx(grid, a, chosen, correctors) for a in batch]
         results = [np.stack(parts) for parts in zip(*found, strict=True)]
     else:
         results = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors))
+    scale_back(results[0], exponents)
     if not batched:
         results = [result[0] for result in results]
     return tuple(results) if correctors else results[0]

@@ -38,6 +38,7 @@ __all__ = ["Condensation", "default_chunk"]
 IntArray = npt.NDArray[np.int64]
 
 
+_ALIGNED = 16  # elements: BLAS treats what is over at the end of a product apart, with other rounding errors
 _ROWS = 4  # rows of patches, d = 3: each but the outer two merges along z are shared by three of them
 
 
@@ -49,9 +50,18 @@ class Condensation:
         A: Coefficients on T_ε, shape ``(n, 1/ε, …)`` or ``(n, 1/ε, …, d, d)``, checked.
         device: ``"cpu"`` or a CUDA device.
         dtype: Floating-point type of the computation.
+        elements: Numbers of the elements for which :meth:`patches` will be called; all if None. Only blocks of
+            elements in their patches are computed and kept.
     """
 
-    def __init__(self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        A: npt.NDArray[np.float64],
+        device: str | torch.device,
+        dtype: torch.dtype,
+        elements: IntArray | None = None,
+    ) -> None:
         self.grid = grid
         self.record: dict[tuple[int | str, ...], Any] | None = None
         self._memory: dict[tuple[int | str, ...], Tensor] = {}
@@ -65,11 +75,14 @@ class Condensation:
         self._per_cell, self._constant = ([torch.from_numpy(t).to(self.device, dtype) for t in ts] for ts in templates)
         values = torch.from_numpy(np.ascontiguousarray(A)).to(self.device, dtype)
         self._leaf_values = self._split(values, spread)
-        count = len(A) * grid.num_elements
         self._kept_elements: Tensor | None = None
-        bytes_needed = (count + 1) * len(self.plan.element) ** 2 * values.element_size()
-        if not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
-            self._kept_elements = self._compute_elements(np.append(np.arange(count), -1))  # the last one is zero
+        needed = np.arange(grid.num_elements) if elements is None else _elements_of_patches(grid, elements)
+        numbers = (np.arange(len(A))[:, None] * grid.num_elements + needed).ravel()
+        bytes_needed = (len(numbers) + 1) * len(self.plan.element) ** 2 * values.element_size()
+        if len(numbers) and not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
+            self._kept_slots = np.full(len(A) * grid.num_elements + 1, len(numbers) + 1)  # no block: an index error
+            self._kept_slots[np.append(numbers, -1)] = np.arange(len(numbers) + 1)
+            self._kept_elements = self._compute_elements(np.append(numbers, -1))  # the last one is zero
 
     def _split(self, A: Tensor, spread: int) -> list[Tensor]:
         """Sort cell values by leaf and element: for each leaf, shape ``(n·elements, cells)``."""
@@ -97,13 +110,14 @@ class Condensation:
         Returns:
             Shape ``(len(which), m, m)``, rows as in ``plan.element``, zero for nodes on ∂D.
         """
-        chosen = torch.from_numpy(which).to(self.device)
+        filled = np.pad(which, (0, -len(which) % _ALIGNED), mode="edge")  # so that no bit depends on the batch
+        chosen = torch.from_numpy(filled).to(self.device)
         blocks = []
         parts = zip(self._leaf_values, self._per_cell, self._constant, strict=True)
         for leaf, (values, per_cell, constant) in enumerate(parts):
             m = len(constant)
             matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
-            blocks.append(self._eliminate_leaf(matrix.reshape(-1, m, m), leaf))
+            blocks.append(self._eliminate_leaf(matrix[: len(which)].reshape(-1, m, m), leaf))
         for level, merged in enumerate(self.plan.inside):
             blocks = [
                 self._merge([blocks[child] for child in part.children], part.merge, "inside", level, number)
@@ -183,7 +197,7 @@ class Condensation:
             result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
             return result
         if self._kept_elements is not None:
-            return self._kept_elements[torch.from_numpy(numbers).to(self.device)]
+            return self._kept_elements[torch.from_numpy(self._kept_slots[numbers]).to(self.device)]
         return self._compute_elements(numbers)
 
     def _compute_elements(self, numbers: IntArray) -> Tensor:
@@ -411,6 +425,13 @@ class Condensation:
         result = energy.new_zeros((len(energy), *grid.local_matrix_shape))
         result[:, torch.from_numpy(slots).to(self.device)] = energy
         return result
+
+
+def _elements_of_patches(grid: Grid, elements: IntArray) -> IntArray:
+    """Numbers of the elements of D that lie in the patch of one of some elements."""
+    near = grid.elements[np.unique(elements)][:, None, :] - grid.ell + lattice(*(grid.patch_width,) * grid.dim)
+    inside = ((near >= 0) & (near < grid.coarse)).all(axis=2)
+    return np.unique(near[inside] @ grid.coarse ** np.arange(grid.dim))
 
 
 def _free_memory(device: torch.device) -> int:

@@ -99,7 +99,9 @@ def _condensed(
     from nnlod_fenics.lod.condensation import Condensation, default_chunk
     from nnlod_fenics.lod.threads import spread_over_threads
 
-    condensation = Condensation(grid, A, options.device, options.torch)
+    # Correctors need the factors too, which are not kept: blocks are computed where they are used.
+    kept = elements[:0] if options.correctors else elements
+    condensation = Condensation(grid, A, options.device, options.torch, kept)
     count = len(A) * len(elements)
     shapes: list[tuple[int, ...]] = [grid.local_matrix_shape]
     if options.correctors:

@@ -17,7 +17,6 @@ zero: all patches have one shape. A pivot that nothing contributes to is set to 
 from __future__ import annotations
 
 import math
-import os
 import threading
 from typing import Any
 
@@ -28,12 +27,14 @@ from torch import Tensor
 
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
+from nnlod_fenics.lod.budget import element_numbers, patch_numbers
 from nnlod_fenics.lod.dense import BlockSum, Factors, fill_empty_pivots, forward, inverse_factor, pick, product, square
 from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, Merge, make_plan
 from nnlod_fenics.lod.leaves import leaf_templates
 from nnlod_fenics.lod.threads import spread_over_threads
+from nnlod_fenics.runtime.memory import free_bytes
 
-__all__ = ["Condensation", "default_chunk"]
+__all__ = ["Condensation", "default_chunk", "free_memory"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -79,7 +80,7 @@ class Condensation:
         needed = np.arange(grid.num_elements) if elements is None else _elements_of_patches(grid, elements)
         numbers = (np.arange(len(A))[:, None] * grid.num_elements + needed).ravel()
         bytes_needed = (len(numbers) + 1) * len(self.plan.element) ** 2 * values.element_size()
-        if len(numbers) and not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
+        if len(numbers) and not grid.trivial_fine_scale and bytes_needed <= free_memory(self.device) // 4:
             self._kept_slots = np.full(len(A) * grid.num_elements + 1, len(numbers) + 1)  # no block: an index error
             self._kept_slots[np.append(numbers, -1)] = np.arange(len(numbers) + 1)
             self._kept_elements = self._compute_elements(np.append(numbers, -1))  # the last one is zero
@@ -204,13 +205,20 @@ class Condensation:
         m = len(self.plan.element)
         result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
         inside = np.flatnonzero(numbers >= 0)
-        batch = 64 if self.device.type == "cpu" else 4096
+        batch = self._batch()
 
         def compute(part: IntArray) -> None:
             result[torch.from_numpy(part).to(self.device)] = self.element_blocks(numbers[part])
 
         spread_over_threads(compute, np.split(inside, range(batch, len(inside), batch)), self.device)
         return result
+
+    def _batch(self) -> int:
+        """Elements to eliminate at a time: as many as keep BLAS busy, fewer where memory is short."""
+        cpu = self.device.type == "cpu"
+        threads = torch.get_num_threads() if cpu else 1
+        bytes_needed = element_numbers(self.plan) * self._constant[0].element_size() * threads
+        return max(min(free_memory(self.device) // 4 // bytes_needed, 64 if cpu else 4096), 1)
 
     # -- level 4 -----------------------------------------------------------------------------------------
 
@@ -434,9 +442,10 @@ def _elements_of_patches(grid: Grid, elements: IntArray) -> IntArray:
     return np.unique(near[inside] @ grid.coarse ** np.arange(grid.dim))
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken there."""
     if device.type == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return free_bytes()
     return int(torch.cuda.mem_get_info(device)[0])
 
 
@@ -450,15 +459,18 @@ def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
 
     Returns:
         On a CPU one row of patches along x, which share strips; larger batches only leave the caches. For d = 3
-        some rows, as memory allows: neighbours along y share what was merged along z. Elsewhere as many rows as
-        a quarter of the free memory holds.
+        some rows, as memory allows: neighbours along y share what was merged along z. Less than a row, down to
+        one patch, where memory is short. Elsewhere as many rows as a quarter of the free memory holds.
     """
     cpu = device == "cpu"
-    if cpu and grid.dim < 3:
-        return grid.coarse
+    free = free_memory(torch.device(device))
     plan = make_plan(grid.dim, grid.ratio, grid.ell)
+    if cpu:
+        alone = free // 4 // (itemsize * patch_numbers(grid, plan))
+        if grid.dim < 3 or alone < 1:
+            return max(min(alone, grid.coarse), 1)
     width = 2 * grid.ell + 1
     widest = max([width * len(plan.element) ** 2, *(2 * merge.size**2 for merge in plan.windows)])
     patch = width * len(plan.strip) ** 2 + 12 * plan.face**2
-    rows = _free_memory(torch.device(device)) // (8 if cpu else 4) // (itemsize * (widest + patch) * grid.coarse)
+    rows = free // (8 if cpu else 4) // (itemsize * (widest + patch) * grid.coarse)
     return grid.coarse * max(min(rows, _ROWS) if cpu else rows, 1)

@@ -54,7 +54,8 @@ def local_matrices(
         :func:`nnlod_fenics.lod.reconstruction.reconstruct`.
 
     Raises:
-        InputError: If an argument does not fit, or A is so large or small that S_T leaves the range of its type.
+        InputError: If an argument does not fit, A is so large or small that S_T leaves the range of its type, or
+            not even one patch at a time fits into memory.
         NumericalError: If a patch cannot be solved; the message names it.
     """
     if method not in METHODS:
@@ -89,6 +90,7 @@ class _Options:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
             raise InputError(f"chunk must be a positive number of patches, got {chunk!r}.")
         self.device, self.chunk, self.correctors = device, chunk, correctors
+        self.torch_device = torch.device(device)
         self.numpy, self.torch = np.dtype(dtype), types[np.dtype(dtype)]
 
 
@@ -96,13 +98,17 @@ def _condensed(
     grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], options: _Options
 ) -> list[npt.NDArray[Any]]:
     from nnlod_fenics.lod.backsubstitution import solve_correctors
-    from nnlod_fenics.lod.condensation import Condensation, default_chunk
+    from nnlod_fenics.lod.budget import check_memory
+    from nnlod_fenics.lod.condensation import Condensation, default_chunk, free_memory
     from nnlod_fenics.lod.threads import spread_over_threads
 
+    count = len(A) * len(elements)
+    if options.device == "cpu":
+        free = free_memory(options.torch_device)
+        check_memory(grid, count, A.ndim > grid.dim + 1, options.correctors, options.numpy.itemsize, free)
     # Correctors need the factors too, which are not kept: blocks are computed where they are used.
     kept = elements[:0] if options.correctors else elements
     condensation = Condensation(grid, A, options.device, options.torch, kept)
-    count = len(A) * len(elements)
     shapes: list[tuple[int, ...]] = [grid.local_matrix_shape]
     if options.correctors:
         shapes.append((2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim))

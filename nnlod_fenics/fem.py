@@ -28,6 +28,7 @@ from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Source, check_source, evaluate_source
+from nnlod_fenics.scaling import center_exponent, check_range, exponent_of
 
 __all__ = ["FineSolution", "FineSolver", "nodal_function", "solve_fine"]
 
@@ -114,13 +115,15 @@ class FineSolver:
             The solution.
 
         Raises:
-            InputError: If A or f does not fit, on every rank.
+            InputError: If A or f does not fit or the solution leaves the range of float64, on every rank.
             NumericalError: If the iteration does not converge to a relative residual of 1e-10.
         """
         if self._ksp is None:
             raise InputError("this FineSolver was destroyed; make a new one.")
         coefficient, density = _agree(self.comm, lambda: self._check(A, f))
-        self._assemble(self._set_coefficient(coefficient), self._set_load(density))
+        exponent = center_exponent(coefficient, tensor=coefficient.ndim > self.grid.dim)
+        self._assemble(self._set_coefficient(np.ldexp(coefficient, -exponent)), self._set_load(density))
+        shift = self._scale_load() - exponent
         self._ksp.solve(self._b, self._x)
         iterations, reason = self._ksp.getIterationNumber(), self._ksp.getConvergedReason()
         if reason < 0:
@@ -128,7 +131,9 @@ class FineSolver:
                 f"the fine-scale solve on {self.grid.fine}^{self.grid.dim} cells did not converge "
                 f"(PETSc reason {reason} after {iterations} iterations)."
             )
-        self.function.x.array[: self.nodes.num_owned] = self._x.array_r
+        if (largest := self._largest(self._x)) or self._largest(self._b):
+            check_range(largest, shift, exponent, "solution")
+        self.function.x.array[: self.nodes.num_owned] = np.ldexp(self._x.array_r, shift)
         self.function.x.array[self._boundary.dof_indices()[0]] = 0.0  # GAMG leaves rounding errors there
         self.function.x.scatter_forward()
         return FineSolution(self, iterations)
@@ -209,6 +214,17 @@ class FineSolver:
         b.scatter_reverse(la.InsertMode.add)
         b.array[self._boundary.dof_indices()[0]] = 0.0
         self._b.array_w[:] = b.array[: self.nodes.num_owned]
+
+    def _scale_load(self) -> int:
+        """Divide the load by 2^e near its largest entry, so that squares of it do not overflow; returns e."""
+        exponent = exponent_of(self._largest(self._b))
+        self._b.array_w[:] = np.ldexp(self._b.array_r, -exponent)
+        return exponent
+
+    @staticmethod
+    def _largest(vector: Any) -> float:
+        """Largest absolute value of a distributed vector, the same on every rank."""
+        return float(vector.norm(PETSc.NormType.NORM_INFINITY))
 
     def _on_boundary(self, x: Array) -> npt.NDArray[np.bool_]:
         near = 0.25 / self.grid.fine

@@ -132,6 +132,7 @@ class _Fem:
     def __init__(self, grid: Grid, problem: Problem) -> None:
         with needed_for("method 'fem'"):
             from nnlod_fenics.compat import MPI
+
             from nnlod_fenics.fem import FineSolver
         self._grid, self._problem = grid, problem
         self._solver = FineSolver(grid, MPI.COMM_SELF)

@@ -259,7 +259,7 @@ def test_an_engine_comes_before_wheels_and_wheels_before_root(tools, here):
 def test_installing_an_engine_is_asked_for_in_a_terminal_and_said_elsewhere(tools, here, answer):
     pretend(tools, "id", "echo 0")
     pretend(tools, "unshare", "exit 0")
-    pretend(tools, "apt-get", f"echo \"$@\" >>{here}/called; exit 1")
+    pretend(tools, "apt-get", f'echo "$@" >>{here}/called; exit 1')
     command = [str(DOCKER / "run"), "--mode", "docker", "ls"]
     environment = os.environ | {"PATH": str(tools), "NNLOD_CACHE": str(here / "cache")}
     if answer is None:

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "nnlod_fenics"
 FLOORS = (
     ("about", "compat", "errors"),
     ("runtime",),
-    ("arrays",),
+    ("arrays", "scaling"),
     ("grid",),
     ("coefficient", "coefficient_files", "functionals", "problem", "statistics"),
     ("norms",),

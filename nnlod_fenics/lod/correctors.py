@@ -233,7 +233,7 @@ class PatchSolver(PatchProblem):
         gram = self.constraints @ solved
         try:
             factor = scipy.linalg.cho_factor(0.5 * (gram[:, :count] + gram[:, :count].T))
-        except scipy.linalg.LinAlgError as error:
+        except (scipy.linalg.LinAlgError, ValueError) as error:  # ValueError: infinite values, or NaN
             raise NumericalError("the constraints of the corrector problem are linearly dependent") from error
         multipliers = scipy.linalg.cho_solve(factor, gram[:, count:])
         corrector = np.zeros_like(load)

@@ -1,8 +1,9 @@
 """Networks in the place of corrector problems: registry, architectures, storage, inference, trust.
 
-Needs neither datasets nor training. Modules: ``registry`` and ``check`` (networks by name, what one must be), ``structured``,
-``paper``, ``equivariant`` (architectures and their layers), ``model`` (NN-LOD), ``storage`` and ``shipped`` (model
-folders), ``trust`` and ``patch_features`` (error estimates), ``export`` (files that other programs run), ``loss``, ``windows``.
+Needs neither datasets nor training. Modules: ``registry`` and ``check`` (networks by name, what one must be),
+``structured``, ``paper``, ``equivariant`` (architectures and their layers), ``model`` (NN-LOD), ``storage`` and
+``shipped`` (model folders), ``trust`` and ``patch_features`` (error estimates), ``export`` (files that other programs
+run), ``loss``, ``windows``.
 """
 
 from nnlod_fenics.network.export import export_network

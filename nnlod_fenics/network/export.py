@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.runtime.files import replacing
 from nnlod_fenics.network.check import trial_windows
+from nnlod_fenics.runtime.files import replacing
 
 __all__ = ["export_network"]
 

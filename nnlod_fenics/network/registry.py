@@ -83,6 +83,7 @@ class Network(Protocol):
         """
         ...
 
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"paper": PaperNetwork, "structured": StructuredNetwork}
 
 

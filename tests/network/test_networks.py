@@ -134,7 +134,6 @@ class Wrong(Convolutional):
         return self.change(super().forward(Z, inside), Z, inside)
 
 
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nnlod_fenics.runtime.memory import free_bytes, local_ranks
+from nnlod_fenics.runtime.launcher import local_ranks
+from nnlod_fenics.runtime.memory import free_bytes
 
 GIB = 2**30
 

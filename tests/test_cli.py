@@ -171,7 +171,7 @@ def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
 
 def test_mistakes(work, tmp_path):
     fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.coarse=5"), "coarse must divide")
-    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse in the settings is no setting")
+    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse is no setting")
     fails(nnlod("generate", "-o", work / "data", *QUICK), "already holds a dataset")
     fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds a training")
     fails(nnlod("train", tmp_path / "none", "-o", tmp_path / "m"), "does not exist")

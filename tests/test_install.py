@@ -117,11 +117,12 @@ def test_command_and_shipped_model_run(installed):
     assert done.returncode == 0 and "generate" in done.stdout, done.stderr
     infer = (
         "import nnlod_fenics as n; model = n.NNLOD.load('lognormal-0.5');"
-        "print(n.__file__, model.local_matrices(__import__('numpy').zeros((64, 64))).shape)"
+        "A = __import__('numpy').ones((64, 64)); S = model.local_matrices(model.grid, A);"
+        "print(n.__file__, S.shape, model.solve(model.grid, A).shape)"
     )
     done = run(installed, "-c", infer, PYTHONPATH=packages())
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(installed.parents[1])) and "(256, 36, 4)" in done.stdout
+    assert done.stdout.startswith(str(installed.parents[1])) and "(256, 36, 4) (17, 17)" in done.stdout
 
 
 @pytest.mark.slow

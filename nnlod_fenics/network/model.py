@@ -215,7 +215,8 @@ class NNLOD:
 
     def _log(self, grid: Grid, A: npt.ArrayLike) -> Array:
         self.check_grid(grid)
-        return np.asarray(np.log(check_positive_field(grid, A)))
+        # contiguous: NumPy rounds the logarithms of other layouts differently
+        return np.asarray(np.log(np.ascontiguousarray(check_positive_field(grid, A))))
 
     def predict(self, grid: Grid, A: npt.ArrayLike | Tensor) -> Tensor:
         """Predict the local matrices for many coefficients, on the device of the network.

@@ -198,7 +198,7 @@ class StructuredNetwork(nn.Module):
     def _project(S: Tensor, nodes: Tensor) -> Tensor:
         """Orthogonal projection onto matrices with zero sums whose rows outside D are zero."""
         S = (S - S.mean(dim=2, keepdim=True)) * nodes
-        return S - nodes * (S.sum(dim=1, keepdim=True) / nodes.sum(dim=1, keepdim=True))
+        return S - nodes * (S.sum(dim=1, keepdim=True) / nodes.sum(dim=1, keepdim=True).clamp(min=1))
 
 
 def _mean_pool(x: Tensor, size: int) -> Tensor:

@@ -75,8 +75,9 @@ def check_alone(what: str) -> None:
         )
 
 
-def local_ranks(environment: Mapping[str, str] = os.environ) -> int:
+def local_ranks(environment: Mapping[str, str] | None = None) -> int:
     """Processes of this job on this node, as Open MPI, MPICH, torchrun or Slurm tells; one where none does."""
+    environment = os.environ if environment is None else environment
     for name in _LOCAL_SIZES:
         if count := _number(environment.get(name)):
             return count

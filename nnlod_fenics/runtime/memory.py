@@ -16,12 +16,12 @@ from nnlod_fenics.runtime.launcher import local_ranks
 __all__ = ["free_bytes"]
 
 
-def free_bytes(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int:
+def free_bytes(root: Path = Path("/"), environment: Mapping[str, str] | None = None) -> int:
     """Memory in bytes that this process may still take.
 
     Args:
         root: Where ``proc`` and the mount points of control groups are found.
-        environment: Environment variables, from which the ranks on this node are known.
+        environment: Environment variables, from which the ranks on this node are known; those of this process if None.
 
     Returns:
         The least of this rank's share of what the machine and its control groups (version 1 or 2, with those

@@ -197,12 +197,18 @@ def test_a_damaged_block_is_computed_again(tmp_path, capsys):
     assert files(tmp_path / "d") == whole
 
 
-def test_leftovers_of_an_interrupted_overwrite(tmp_path):
-    """Killed between removing the index and the blocks: the blocks are known as leftovers, not as the user's."""
+def test_finished_blocks_without_an_index_are_kept_unless_told_otherwise(tmp_path):
+    """Deleted by hand, or by a job that was killed while it replaced them: hours of work, or leftovers."""
     generate(config("dataset.seed=5"), tmp_path / "d")
     (tmp_path / "d" / INDEX).unlink()
     (tmp_path / "d" / "blocks" / ".000007-abc.h5").write_text("half")
-    assert files(generate(config(), tmp_path / "d")) == files(generate(config(), tmp_path / "whole"))
+    before = files(tmp_path / "d")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(InputError, match=r"holds finished parts of a dataset .* no dataset\.h5.*--overwrite"):
+            generate(config(), tmp_path / "d", **options)
+    assert files(tmp_path / "d") == before
+    found = files(generate(config(), tmp_path / "d", overwrite=True))
+    assert found == files(generate(config(), tmp_path / "whole"))
 
 
 def test_nothing_is_left_where_nothing_could_be_made(tmp_path):

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 

@@ -266,7 +266,8 @@ class NNLOD:
         predicted = forward_of_field(self.network, self.grid, padded, inside).double()
         rows = self._rows_in_domain()
         if hasattr(self.network, "project"):  # once more: zero sums to the rounding of float64, not of float32
-            predicted = self.network.project(predicted.flatten(0, 1), rows.repeat(len(Z), 1, 1)).reshape(predicted.shape)
+            flat = self.network.project(predicted.flatten(0, 1), rows.repeat(len(Z), 1, 1))
+            predicted = flat.reshape(predicted.shape)
         return predicted * level.exp().reshape(-1, 1, 1, 1) * rows
 
     def _rows_in_domain(self) -> Tensor:

@@ -87,13 +87,12 @@ def generate(
 
 
 def _header(config: Config, law: FieldLaw, own: bool) -> Header:
-    """What the dataset will say of itself; a law of a user's own keeps all its parameters."""
+    """What the dataset will say of itself; a law of a user's own, given or registered, keeps all its parameters."""
     grid, settings = config.make_grid(), config.resolved()
-    names: tuple[str, ...] = PARAMETERS
     if own:
         settings["field"] = settings_of_law(law)
-        found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters
-        names += tuple(sorted(set(found) - set(PARAMETERS)))
+    found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters
+    names = PARAMETERS + tuple(sorted(set(found) - set(PARAMETERS)))
     count, block = config.dataset.realizations, config.dataset.block
     identity = identity_of({section: settings[section] for section in ("grid", "field", "dataset")})
     return Header(grid, settings, count, block, software_versions(), parameters=names, identity=identity)

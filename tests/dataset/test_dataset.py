@@ -14,7 +14,7 @@ from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.dataset.layout import INDEX
-from nnlod_fenics.fields import make_field
+from nnlod_fenics.fields import FieldSample, make_field, register_field
 
 SETTINGS = [
     "grid.coarse=4",
@@ -61,6 +61,33 @@ def test_content_is_what_the_settings_say(data):
     with h5py.File(data / INDEX, "r") as file:  # plain h5py, no code of ours
         assert file["Z"].shape == (10, 8, 8) and file["S"].shape == (10, 16, 16, 4)
         assert file["done"][...].all() and file.attrs["layout_version"] == 1
+
+
+class Tilted:
+    """A law of a user's own, with a parameter that those of the package do not have."""
+
+    def __init__(self, dim: int, cells: int, largest: float = 1.0) -> None:
+        self.shape, self.largest = (cells,) * dim, largest
+
+    def sample(self, seed: int, index: int, stage: int = 0) -> FieldSample:
+        tilt = np.random.default_rng([seed, stage, index]).uniform(0, self.largest)
+        return FieldSample(tilt * np.indices(self.shape).sum(axis=0) / self.shape[0], {"tilt": tilt})
+
+    def settings(self) -> dict:
+        return {"kind": "tilted-for-datasets", "largest": self.largest}
+
+
+def test_a_registered_law_keeps_its_parameters(tmp_path):
+    register_field("tilted-for-datasets", Tilted)
+    settings = ["grid.coarse=2", "grid.fine=8", "grid.coefficient=4", "grid.ell=1", "dataset.realizations=3"]
+    tilted = load_config(None, [*settings, "field.kind=tilted-for-datasets", "field.largest=2.0"])
+    given = Tilted(2, 4, largest=2.0)
+    for folder, law in (("registered", None), ("given", given)):
+        dataset = Dataset(generate(tilted, tmp_path / folder, law=law))
+        assert dataset.field_settings == given.settings()
+        for k in range(3):
+            assert dataset.parameters(k) == given.sample(0, k).parameters
+            assert np.array_equal(dataset.Z(k), given.sample(0, k).Z)
 
 
 @pytest.mark.parametrize("block", [1, 3, 20])

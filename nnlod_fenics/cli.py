@@ -6,8 +6,9 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 import typer.core
@@ -26,6 +27,18 @@ class _Command(typer.core.TyperCommand):
     def get_help(self, ctx: Any) -> str:
         # Typer 0.15 escapes the brackets of defaults for Rich, which does not print the help here
         return super().get_help(ctx).replace(r"\[", "[")
+
+
+def _once(function: Function) -> Function:
+    """A command for one process: of several ranks the first one runs it alone."""
+
+    @wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        from nnlod_fenics.runtime.launcher import is_first_rank
+
+        return function(*arguments, **options) if is_first_rank() else None
+
+    return cast(Function, run)
 
 
 class _Typer(typer.Typer):
@@ -95,6 +108,7 @@ def demo(
 
 
 @app.command()
+@_once
 def sample(
     config: ConfigFile = None,
     output: Output = Path("fields"),
@@ -179,6 +193,7 @@ def train(
 
 
 @app.command()
+@_once
 def evaluate(
     model: Model,
     data: Annotated[Path | None, typer.Option("--data", help="Dataset folder, for the test loss.")] = None,
@@ -207,6 +222,7 @@ def evaluate(
 
 
 @app.command()
+@_once
 def solve(
     method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
     config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
@@ -261,6 +277,7 @@ def solve(
 
 
 @app.command()
+@_once
 def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .pt2 (PyTorch) or .onnx.")] = Path(
@@ -382,6 +399,7 @@ def montecarlo(
 
 
 @app.command()
+@_once
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 
@@ -408,6 +426,7 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
 
 @dataset_app.command("info")
+@_once
 def dataset_info(path: Data) -> None:
     """Tell what a dataset holds, finished or not: how much, of which grid and law, made by what.
 
@@ -419,6 +438,7 @@ def dataset_info(path: Data) -> None:
 
 
 @dataset_app.command("verify")
+@_once
 def dataset_verify(
     path: Data,
     sample: Annotated[int, typer.Option(min=0, help="Local matrices to recompute with DOLFINx.")] = 8,
@@ -447,6 +467,7 @@ def dataset_verify(
 
 
 @dataset_app.command("merge")
+@_once
 def dataset_merge(
     sources: Annotated[list[Path], typer.Argument(help="Dataset folders of one configuration, different seeds.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
@@ -462,6 +483,7 @@ def dataset_merge(
 
 
 @dataset_app.command("split")
+@_once
 def dataset_split(
     path: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train, validation and test.")],

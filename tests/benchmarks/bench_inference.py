@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"{platform.processor() or platform.machine()}, PyTorch {torch.__version__}, {arguments.threads} thread(s)")
-    Z = make_field({"kind": "lognormal", "variance": 1.0}, 2, PAPER.coefficient).sample(seed=0, index=0).A
+    A = make_field({"kind": "lognormal", "variance": 1.0}, 2, PAPER.coefficient).sample(seed=0, index=0).A
     found = {"PG-LOD, condensed": stages(local_matrices, A, 3)}
     for name in NAMES:
         model = NNLOD(PAPER, build_network(name, PAPER, seed=0), {})

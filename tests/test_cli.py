@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from waiting import PATIENCE, wait_for
 
 from nnlod_fenics import NNLOD
 from nnlod_fenics.norms import relative_l2
@@ -25,7 +25,7 @@ COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nnlod_fenics", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=PATIENCE)
 
 
 def fails(done: subprocess.CompletedProcess, message: str) -> None:
@@ -116,12 +116,9 @@ def test_ctrl_c_leaves_no_traceback(work, tmp_path):
         # a job in the background of a script ignores Ctrl-C, and its children with it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "m").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.5)
+    wait_for((tmp_path / "m" / "loss.json").exists, job)
     job.send_signal(signal.SIGINT)
-    _, message = job.communicate(timeout=60)
+    _, message = job.communicate(timeout=PATIENCE)
     assert job.returncode == 130 and "Traceback" not in message
 
 

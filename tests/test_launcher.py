@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 DOCKER = Path(__file__).parents[1] / "docker"
 
@@ -24,7 +25,7 @@ def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subproc
         cwd=cwd,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
-        timeout=300,
+        timeout=PATIENCE,
     )
 
 
@@ -268,7 +269,9 @@ def test_installing_an_engine_is_asked_for_in_a_terminal_and_said_elsewhere(tool
     else:
         ours, theirs = pty.openpty()
         os.write(ours, f"{answer}\n".encode())
-        code = subprocess.run(command, cwd=here, env=environment, stdin=theirs, stderr=theirs, timeout=60).returncode
+        code = subprocess.run(
+            command, cwd=here, env=environment, stdin=theirs, stderr=theirs, timeout=PATIENCE
+        ).returncode
         said = os.read(ours, 10000).decode()
         assert "install? [y/N]" in said
     assert code == 1 and "docker.io must be installed on this machine" in said

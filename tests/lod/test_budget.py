@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError, local_matrices
 from nnlod_fenics.lod import condensation
@@ -45,7 +46,7 @@ def test_what_is_counted_is_what_is_taken(grid, correctors):
     """One element, one patch: the count is the peak of the process within a factor of two."""
     numbers = [str(number) for number in (grid.dim, grid.coarse, grid.fine, int(correctors))]
     command = [sys.executable, "-c", PEAK, *numbers]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert 0.5 < int(done.stdout) / needed(grid, correctors) < 2
 

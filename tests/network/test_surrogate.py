@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from waiting import PATIENCE
 
 import nnlod_fenics
 from nnlod_fenics import NNLOD, Grid, InputError, coarse_matrix, local_matrices, solve_coarse
@@ -106,7 +107,7 @@ def test_mpirun_has_the_losses_of_one_process(data, trained, tmp_path):
     options = ["-s network.name=paper", f"-s network.options.widths={OPTIONS['widths']}", *given]
     end = ["-o", str(tmp_path / "m")]
     command += [part for option in options for part in option.split(" ", 1)] + end
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("loss (4.1), test") == 1
     two, one = (json.loads((folder / "loss.json").read_text()) for folder in (tmp_path / "m", trained))

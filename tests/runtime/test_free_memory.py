@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import PATIENCE
 
 from nnlod_fenics.runtime.launcher import local_ranks
 from nnlod_fenics.runtime.memory import free_bytes
@@ -113,5 +114,5 @@ def test_this_machine():
 def test_ulimit_of_a_real_process():
     code = "from nnlod_fenics.runtime.memory import free_bytes; print(free_bytes())"
     command = ["bash", "-c", f"ulimit -v {2**20}; exec {sys.executable} -c '{code}'"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert 0 < int(done.stdout) < GIB

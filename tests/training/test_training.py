@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import train_job
+from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
 from nnlod_fenics.fields import make_field
@@ -156,7 +157,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     """Up to the order of sums in float32."""
     train_job.job(str(tmp_path / "one"), ALL, resume=False)
     started = start_two(tmp_path / "two")
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    assert [process.wait(timeout=PATIENCE) for process in started] == [0, 0]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 3
     np.testing.assert_allclose(two, one, rtol=1e-4)
@@ -166,7 +167,7 @@ def test_what_fails_on_one_process_ends_all(tmp_path):
     """The first process finds the output occupied; the second neither goes on nor waits, and says which failed."""
     (tmp_path / "training.json").touch()
     ranks = start_two(tmp_path, stderr=subprocess.PIPE, text=True)
-    ends = [process.communicate(timeout=120)[1] for process in ranks]
+    ends = [process.communicate(timeout=PATIENCE)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [1, 1]
     assert "already holds a training" in ends[0] and "process 0 of this training failed: output" in ends[1]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.cli import main
@@ -541,7 +542,7 @@ def browse(path: Path, profile: Path) -> tuple[str, list[str]]:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={profile}", "--window-size=390,844", "--hide-scrollbars", "--enable-logging=stderr"]
     command += ["--virtual-time-budget=10000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title is not None, done.stdout[:1000]

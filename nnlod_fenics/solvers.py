@@ -32,6 +32,7 @@ __all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_me
 Array = npt.NDArray[np.float64]
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
+"""Names of the methods as figures and reports call them."""
 
 
 @dataclass

@@ -50,7 +50,7 @@ class PaperNetwork(nn.Module):
         return self.layers(Z.flatten(1)).reshape(-1, columns, rows).mT
 
     def forward_field(self, Z: Tensor, inside: Tensor) -> Tensor:
-        """Predict the local matrices of all elements of padded fields; see :class:`StructuredNetwork`."""
+        """All elements of padded fields; see :class:`nnlod_fenics.network.structured.StructuredNetwork`."""
         d, step = self.grid.dim, self.grid.cells_per_element
         size = self.grid.patch_width * step
         patches = [windows(v, d, size, step).reshape(-1, *(size,) * d) for v in (Z, inside)]

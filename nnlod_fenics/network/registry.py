@@ -17,6 +17,7 @@ from nnlod_fenics.network.structured import StructuredNetwork
 __all__ = ["NETWORKS", "build_network", "count_parameters"]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"paper": PaperNetwork, "structured": StructuredNetwork}
+"""Networks by name."""
 
 
 def build_network(name: str, grid: Grid, seed: int | None = None, **options: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Print the project's dependencies, with the extras for tests and logs, one a line, for pip."""
+"""Print the project's dependencies, with the extras for tests, logs and documentation, one a line, for pip."""
 
 import sys
 import tomllib
@@ -6,4 +6,4 @@ import tomllib
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-print("\n".join([*project["dependencies"], *extras["test"], *extras["tensorboard"]]))
+print("\n".join([*project["dependencies"], *extras["test"], *extras["tensorboard"], *extras["docs"]]))

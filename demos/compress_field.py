@@ -60,3 +60,7 @@ plot_coefficient(arguments.output / "coefficient.png", A)
 plot_solutions(arguments.output / "solutions.png", {"FEM": u_fem, "PG-LOD": u_lod})
 for path in write_results(arguments.output, grid, A, {"u_fem": u_fem, "u_lod": u_lod}):
     print(f"wrote {path}")
+
+# ![The coefficient](out_compress_field/coefficient.png)
+#
+# ![The solutions](out_compress_field/solutions.png)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nnlod_fenics import Grid, solve
 from nnlod_fenics.norms import prolong, relative_l2
+from nnlod_fenics.output.figures import plot_coefficient, plot_cross_sections
 from nnlod_fenics.output.paraview import write_results
 
 parser = argparse.ArgumentParser()
@@ -40,6 +41,20 @@ def f(x):
     return np.exp(-10 * np.sum((x - 0.5) ** 2, axis=0))
 
 
+# ## Solution
+
 u_lod, u_fem = (solve(grid, A, method, f).u for method in ("lod", "fem"))
 print(f"d = {grid.dim}: relative L2 error against the fine solution {relative_l2(prolong(grid, u_lod), u_fem):.2e}")
+
+# ## Pictures, and files for ParaView
+#
+# In three dimensions, the coefficient on the three planes through the centre, and the solutions along two lines.
+
+arguments.output.mkdir(exist_ok=True)
+plot_coefficient(arguments.output / "coefficient.png", A)
+plot_cross_sections(arguments.output / "cross_sections.png", {"FEM": u_fem, "PG-LOD": u_lod})
 write_results(arguments.output, grid, A, {"u_fem": u_fem, "u_lod": u_lod})
+
+# ![The coefficient](out_own_coefficient/coefficient.png)
+#
+# ![The solutions](out_own_coefficient/cross_sections.png)

@@ -7,6 +7,7 @@
 # - replace the corrector problems of a new realization by one forward pass.
 
 import argparse
+import json
 from pathlib import Path
 
 from mpi4py import MPI
@@ -16,6 +17,7 @@ from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.norms import relative_l2
+from nnlod_fenics.output.figures import plot_loss, plot_solutions
 from nnlod_fenics.training import train
 
 parser = argparse.ArgumentParser()
@@ -55,9 +57,16 @@ if MPI.COMM_WORLD.rank == 0:
     train(dataset, arguments.output / "model", settings=config.training, overwrite=True)
     model = NNLOD.load(arguments.output / "model")
     print(f"test loss (4.1): {model.test_loss:.2e}")
+    history = json.loads((arguments.output / "model" / "loss.json").read_text())
+    plot_loss(arguments.output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history])
 
     # A fresh realization, from another stage of the random streams than the dataset.
     A = config.make_field().sample(seed=0, index=0, stage=1).A
     u_lod = solve(model.grid, A, method="lod").u
     u_nn = solve(model.grid, A, method="nn", model=model).u
+    plot_solutions(arguments.output / "solutions.png", {"PG-LOD": u_lod, "NN-LOD": u_nn})
     print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(u_nn, u_lod):.2e}")
+
+# ![The loss](out_train_surrogate/loss.png)
+#
+# ![The solutions](out_train_surrogate/solutions.png)

@@ -87,3 +87,11 @@ for name, Z in fields.items():
         figures.plot_elements(folder / "recomputed.png", recomputed, "recomputed (1) or predicted (0)")
         figures.plot_elements(folder / "true_errors.png", matrix_errors(predicted, exact).reshape(shape), "true error")
 print(f"largest relative L2 error against PG-LOD with doubtful patches computed exactly: {largest:.1e}")
+
+# Patches that the channel passes through are computed exactly; the others are predicted.
+#
+# ![The coefficient with a channel](out_trust/channel_of_contrast_1e4/coefficient.png)
+#
+# ![The true errors of its predicted local matrices](out_trust/channel_of_contrast_1e4/true_errors.png)
+#
+# ![The patches that are recomputed](out_trust/channel_of_contrast_1e4/recomputed.png)

@@ -80,8 +80,11 @@ class FineSolver:
         ``nnlod_fine_`` override the choice of solver.
 
     Example:
-        >>> with FineSolver(grid) as solver:
+        >>> samples = np.exp(np.random.default_rng(0).standard_normal((3, 8, 8)))
+        >>> with FineSolver(Grid(dim=2, coarse=8, fine=8, ell=0)) as solver:
         ...     mean = sum(solver.solve(A).values() for A in samples) / len(samples)
+        >>> mean.shape
+        (9, 9)
     """
 
     def __init__(self, grid: Grid, comm: MPI.Comm = MPI.COMM_WORLD) -> None:

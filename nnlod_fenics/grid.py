@@ -53,6 +53,13 @@ class Grid:
 
     Raises:
         InputError: If a number does not fit the others.
+
+    Example:
+        >>> grid = Grid(dim=2, coarse=8, fine=64, ell=2, coefficient=32)
+        >>> grid.num_elements, grid.coefficient_shape, grid.local_matrix_shape
+        (64, (32, 32), (36, 4))
+        >>> grid.patch_box(0)  # the patch of the element at the origin: where it starts, how many elements it has
+        ((0, 0), (3, 3))
     """
 
     dim: int

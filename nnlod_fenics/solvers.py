@@ -32,6 +32,7 @@ __all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_me
 Array = npt.NDArray[np.float64]
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
+"""Names of the methods as figures and reports call them."""
 
 
 @dataclass
@@ -297,6 +298,10 @@ def solve(grid: Grid, A: npt.ArrayLike, method: str = "lod", f: Source = 1.0, **
 
     Raises:
         InputError: If an argument does not fit.
+
+    Note:
+        Each process solves for itself. Under ``mpirun``, ``"fem"`` on some processes only waits for the others for ever
+        unless all have imported :mod:`nnlod_fenics.fem` before: that starts PETSc, which is collective.
 
     Example:
         >>> grid = Grid(dim=2, coarse=8, fine=32, ell=1)

@@ -19,6 +19,10 @@ SMALLEST = {
     "train_shipped_models.py": ["--realizations", "10", "--epochs", "1", "--output", "out_train_shipped_models/models"],
     "trust.py": [],
     "own_coefficient.py": ["--dim", "2", "--coarse", "4"],
+    "dataset.py": ["--realizations", "10", "--coarse", "4"],
+    "own_law.py": ["--realizations", "10", "--epochs", "2"],
+    "own_network.py": ["--realizations", "10", "--epochs", "1"],
+    "monte_carlo.py": ["--samples", "30", "--pilot", "4"],
 }
 
 
@@ -38,11 +42,16 @@ def test_none_is_forgotten():
 def test_demo(name, tmp_path):
     output = run(tmp_path, name)
     error = re.search(r"relative L2 error .*?([0-9.e+-]+)$", output, re.MULTILINE)
-    bound = np.inf if name.startswith("train") else 0.6  # an epoch teaches a network nothing
+    bound = np.inf if "--epochs" in SMALLEST[name] else 0.6  # an epoch teaches a network nothing
     assert error is not None and 0 < float(error[1]) < bound, output
     assert list(tmp_path.iterdir()) == [tmp_path / f"out_{name.removesuffix('.py')}"]
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (DEMOS / name).read_text(encoding="utf-8"))
+    assert bool(shown) == (name != "train_shipped_models.py")
+    for picture in shown:
+        assert (tmp_path / picture).is_file(), f"{name} shows {picture}, which it did not write"
 
 
-def test_demo_under_mpirun(tmp_path):
-    output = run(tmp_path, "train_surrogate.py", "mpirun", "-n", "2", "--bind-to", "none")
+@pytest.mark.parametrize("name", ["train_surrogate.py", "dataset.py", "own_law.py", "monte_carlo.py"])
+def test_demo_under_mpirun(name, tmp_path):
+    output = run(tmp_path, name, "mpirun", "-n", "2", "--bind-to", "none")
     assert output.count("relative L2 error") == 1

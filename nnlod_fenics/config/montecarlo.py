@@ -12,7 +12,9 @@ from nnlod_fenics.errors import InputError
 __all__ = ["LEAST", "METHODS", "MonteCarloSection", "MonteCarloSettings"]
 
 METHODS = ("fem", "lod", "nn", "multifidelity")
+"""Methods of a Monte Carlo run."""
 LEAST = 3  # samples of each model, below which the error of a variance cannot be estimated
+"""Samples of each model that an estimate needs at least."""
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

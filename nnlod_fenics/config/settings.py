@@ -182,6 +182,16 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), s
 
     Raises:
         InputError: If the file cannot be read, a key is unknown or a value does not fit; names key and file.
+
+    Example:
+        >>> config = load_config(overrides=["grid.coarse=8", "field.variance=1.0", "training.epochs=5"])
+        >>> config.make_grid()
+        Grid(dim=2, coarse=8, fine=128, ell=2, coefficient=64)
+        >>> config.field
+        {'kind': 'lognormal', 'variance': 1.0}
+        >>> load_config(overrides=["grid.corse=8"])
+        Traceback (most recent call last):
+        nnlod_fenics.errors.InputError: grid.corse is no setting...
     """
     table = {} if path is None else _read(Path(path))
     source = "the settings" if path is None else repr(str(path))

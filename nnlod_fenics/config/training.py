@@ -25,6 +25,7 @@ PAPER: dict[str, Any] = {
     "warmup": 0.0,
     "clip": 0.0,
 }
+"""Settings of a training in the paper's way, where they differ from the defaults."""
 
 
 def settings_of_network(network: str, given: Mapping[str, Any]) -> dict[str, Any]:

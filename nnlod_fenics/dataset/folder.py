@@ -17,6 +17,7 @@ __all__ = ["CONTENTS", "fault_of", "prepare"]
 
 _BLOCKS = r"blocks/\d{6,}\.h5"
 CONTENTS = Contents("a dataset", INDEX, (INDEX, _BLOCKS), parts=_BLOCKS)
+"""What the folder of a dataset holds."""
 _COMPARED = ("grid", "field", "dataset")  # sections that a resumed run must agree in
 
 

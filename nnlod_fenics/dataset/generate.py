@@ -67,6 +67,14 @@ def generate(
 
     Note:
         Any other error on one rank ends the whole job at once, with that rank's traceback.
+
+    Example:
+        >>> from nnlod_fenics import load_config
+        >>> small = ["grid.coarse=4", "grid.fine=16", "grid.coefficient=8", "grid.ell=1", "dataset.realizations=10"]
+        >>> generate(load_config(overrides=small), "data").name
+        'data'
+        >>> generate(load_config(overrides=small), "data", resume=True).name  # all is there: nothing is computed
+        'data'
     """
     comm = world() if comm is None else comm
     folder = Path(output)

@@ -60,7 +60,9 @@ __all__ = [
 ]
 
 LAYOUT_VERSION = 1
+"""Version of the layout that this package writes."""
 INDEX = "dataset.h5"
+"""Name of the file that gathers all blocks."""
 
 Array = npt.NDArray[Any]
 

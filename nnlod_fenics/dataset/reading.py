@@ -40,6 +40,15 @@ class Dataset:
 
     Raises:
         InputError: If it is not a whole dataset of this grid that this version can read.
+
+    Example:
+        >>> from nnlod_fenics import generate, load_config
+        >>> small = ["grid.coarse=4", "grid.fine=16", "grid.coefficient=8", "grid.ell=1", "dataset.realizations=10"]
+        >>> dataset = Dataset(generate(load_config(overrides=small), "data"))
+        >>> len(dataset), dataset.A(0).shape, dataset.S(0).shape
+        (10, (8, 8), (16, 16, 4))
+        >>> [len(part) for part in dataset.split()]
+        [8, 1, 1]
     """
 
     def __init__(self, path: str | Path, grid: Grid | None = None, partial: bool = False) -> None:

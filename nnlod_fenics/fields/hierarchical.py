@@ -33,7 +33,7 @@ class HierarchicalField:
         smoothness: Law of ν.
 
     Attributes:
-        covariance_error: Largest :attr:`CirculantEmbedding.covariance_error` of the realizations so far.
+        covariance_error: Largest one of the realizations so far, see :class:`nnlod_fenics.fields.CirculantEmbedding`.
 
     Raises:
         InputError: If an argument does not fit.

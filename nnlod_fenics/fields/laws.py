@@ -14,6 +14,7 @@ from nnlod_fenics.errors import InputError
 __all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "check_sample", "settings_of_law"]
 
 PARAMETERS = ("variance", "correlation_length", "smoothness")  # of the laws of this package
+"""Names of the parameters of the laws of this package."""
 
 Array = npt.NDArray[np.float64]
 

@@ -62,6 +62,12 @@ def coarse_operator(grid: Grid, S: npt.ArrayLike) -> scipy.sparse.csr_array:
 
     Raises:
         InputError: If the shape does not fit or a value is not finite.
+
+    Example:
+        >>> from nnlod_fenics import local_matrices
+        >>> grid = Grid(dim=2, coarse=4, fine=16, ell=1)
+        >>> coarse_operator(grid, local_matrices(grid, np.ones((16, 16)))).shape
+        (9, 9)
     """
     values = np.ascontiguousarray(as_floats("S", S))
     expected = (grid.num_elements, *grid.local_matrix_shape)
@@ -131,6 +137,13 @@ def solve_coarse(grid: Grid, K: Any, f: Source = 1.0) -> Array:
     Raises:
         InputError: If f or the size of K does not fit.
         NumericalError: If K is singular.
+
+    Example:
+        >>> from nnlod_fenics import local_matrices
+        >>> grid = Grid(dim=2, coarse=4, fine=16, ell=1)
+        >>> K = coarse_operator(grid, local_matrices(grid, np.ones((16, 16))))
+        >>> solve_coarse(grid, K, f=lambda x: x[0] * x[1]).shape
+        (5, 5)
     """
     n, petsc = grid.num_interior_nodes, hasattr(K, "getValuesCSR")
     size = tuple(K.getSize() if petsc else K.shape)

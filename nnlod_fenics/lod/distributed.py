@@ -30,6 +30,14 @@ def coarse_matrix(grid: Grid, S: npt.ArrayLike, comm: MPI.Comm = MPI.COMM_SELF) 
     Note:
         Collective on ``comm``; each rank enters the rows that it owns, so nothing is communicated. The
         caller destroys the matrix.
+
+    Example:
+        >>> from nnlod_fenics import local_matrices, solve_coarse
+        >>> grid = Grid(dim=2, coarse=4, fine=16, ell=1)
+        >>> K = coarse_matrix(grid, local_matrices(grid, np.ones((16, 16))))
+        >>> K.getSize(), solve_coarse(grid, K, f=1.0).shape
+        ((9, 9), (5, 5))
+        >>> _ = K.destroy()
     """
     whole = coarse_operator(grid, S)
     n = whole.shape[0]

@@ -57,6 +57,16 @@ def local_matrices(
         InputError: If an argument does not fit, A is so large or small that S_T leaves the range of its type, or
             not even one patch at a time fits into memory.
         NumericalError: If a patch cannot be solved; the message names it.
+
+    Example:
+        >>> grid = Grid(dim=2, coarse=4, fine=16, ell=1)
+        >>> A = np.ones((16, 16))
+        >>> A[8:] = 10.0  # the upper half conducts ten times as well
+        >>> S = local_matrices(grid, A)
+        >>> S.shape
+        (16, 16, 4)
+        >>> bool(np.allclose(S.sum(axis=1), 0)), bool(np.allclose(local_matrices(grid, 3 * A), 3 * S))
+        (True, True)
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {METHODS}, got {method!r}.")

@@ -16,6 +16,7 @@ __all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
 Array = npt.NDArray[np.float64]
 
 LEAST_PAIRS = 16  # samples of the high-fidelity model, below which its variance is not known well enough
+"""Samples of the high-fidelity model that an estimate by ``"multifidelity"`` has at least."""
 _LARGEST_RATIO = 1e4
 
 

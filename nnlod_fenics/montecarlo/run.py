@@ -81,6 +81,19 @@ def monte_carlo(
     Raises:
         InputError: If an argument or the folder does not fit, on every rank.
         Interrupted: If the run was told to stop by a signal; finished blocks are kept in ``output``.
+
+    Example:
+        >>> from nnlod_fenics.functionals import PointValue
+        >>> grid = Grid(dim=2, coarse=4, fine=16, ell=1)
+        >>> law = make_field({"kind": "lognormal", "variance": 0.5, "correlation_length": 0.2}, dim=2, cells=16)
+        >>> functionals = {"centre": PointValue((0.5, 0.5)), "largest": lambda solution: float(solution.u.max())}
+        >>> settings = MonteCarloSettings(method="lod", samples=32)
+        >>> estimate = monte_carlo(grid, law, settings, functionals=functionals)
+        >>> low, high = estimate.functionals["centre"].interval  # of the expectation, with probability 95 %
+        >>> low < estimate.functionals["centre"].mean < high < estimate.functionals["largest"].interval[1]
+        True
+        >>> estimate.mean.shape, estimate.samples
+        ((5, 5), {'samples': 32})
     """
     comm = world() if comm is None else comm
     named = dict(functionals or {})

@@ -24,7 +24,9 @@ __all__ = ["BATCH", "STAGES", "BlockResult", "Sampler"]
 Array = npt.NDArray[np.float64]
 
 STAGES = {"samples": Stream.SAMPLES, "pilot": Stream.PILOT, "low": Stream.LOW}
+"""The random streams of the kinds of samples."""
 BATCH = 8  # samples of a block of the pilot run
+"""Samples of a block of the pilot run."""
 
 
 @dataclass(frozen=True)

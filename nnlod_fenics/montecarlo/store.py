@@ -28,10 +28,14 @@ from nnlod_fenics.runtime.progress import tell
 
 __all__ = ["CONTENTS", "Store"]
 
-RUN, BLOCKS = "run.json", "blocks"
+RUN = "run.json"
+"""Name of the file that tells what a run is of."""
+BLOCKS = "blocks"
+"""Name of the folder of its finished blocks."""
 _BLOCK = rf"{BLOCKS}/({'|'.join(STAGES)})-\d{{6,}}\.npz"
 RESULTS = ("montecarlo.json", "fields.npz", "fields.vtkhdf", "mean.png")
 CONTENTS = Contents("a run", RUN, (RUN, _BLOCK, *RESULTS), parts=_BLOCK)
+"""What the folder of a run holds."""
 
 
 class Store:

@@ -85,6 +85,7 @@ class Network(Protocol):
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"paper": PaperNetwork, "structured": StructuredNetwork}
+"""Networks by name."""
 
 
 def build_network(name: str, grid: Grid, seed: int | None = None, **options: Any) -> nn.Module:

@@ -29,7 +29,13 @@ __all__ = [
 ]
 
 MODEL_VERSION = 1
-DESCRIPTION, WEIGHTS, ERRORS = "model.json", "weights.safetensors", "errors.safetensors"
+"""Version of the model folders that this package writes."""
+DESCRIPTION = "model.json"
+"""Name of the file that describes a model."""
+WEIGHTS = "weights.safetensors"
+"""Name of the file of its weights."""
+ERRORS = "errors.safetensors"
+"""Name of the file of its error estimates."""
 _SECTIONS = {  # of the description, and what each must have
     "grid": ("dim", "coarse", "fine", "ell", "coefficient"),
     "network": ("name", "options"),

@@ -17,8 +17,11 @@ from nnlod_fenics.runtime.files import replacing
 __all__ = ["DIVERGING", "FIELD", "SOLUTION", "Line", "colorbar", "figure", "line_styles", "save"]
 
 SOLUTION = "viridis"  # values of one sign
+"""Colour map of values of one sign."""
 FIELD = "cividis"  # coefficients
+"""Colour map of coefficients."""
 DIVERGING = "RdBu_r"  # values around zero
+"""Colour map of values around zero."""
 
 _RC = {
     "font.size": 11,

@@ -26,6 +26,7 @@ from nnlod_fenics.runtime.progress import tell
 __all__ = ["LOCK", "Contents", "clear", "locked", "output_folder"]
 
 LOCK = ".lock"
+"""Name of the file by which a run holds its folder."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from nnlod_fenics.runtime.schedule import Schedule
 __all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first", "on_first", "run_blocks", "world"]
 
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
+"""Exit code of a job that was stopped: run the same command again with ``--resume``."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 STOPPED = "stopped"  # reason to halt: one of them; like any other, none that comes later takes its place
+"""Reason to halt: a signal."""
 
 T = TypeVar("T")
 

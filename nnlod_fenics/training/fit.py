@@ -36,6 +36,7 @@ from nnlod_fenics.training.run import STATE, TENSORS, Run
 __all__ = ["CONTENTS", "HISTORY", "evaluate_loss", "train"]
 
 HISTORY = "loss.json"
+"""Name of the file of the losses."""
 CONTENTS = Contents(
     "a training",
     STATE,
@@ -43,6 +44,7 @@ CONTENTS = Contents(
     parts=DESCRIPTION,
     exclusive=False,
 )
+"""What a model folder holds."""
 _IDENTITY = ("grid", "network", "training_set")  # of the description: what must be the same to go on
 Report = Callable[[int, float, float], None]
 
@@ -121,6 +123,15 @@ def train(
         Under ``torchrun`` every process calls this; batches are shared between them, and the losses are those of
         one process up to rounding. Under ``mpirun`` each process trains alone, unless all of them have called
         :func:`nnlod_fenics.training.processes.adopt_launcher` before, as ``nnlod train`` does.
+
+    Example:
+        >>> from nnlod_fenics import generate, load_config
+        >>> small = ["grid.coarse=4", "grid.fine=16", "grid.coefficient=8", "grid.ell=1", "dataset.realizations=10"]
+        >>> config = load_config(overrides=[*small, "training.epochs=2"])
+        >>> dataset = Dataset(generate(config, "data"))
+        >>> model = NNLOD.load(train(dataset, "model", settings=config.training))
+        >>> model.solve(model.grid, dataset.A(9)).shape
+        (5, 5)
     """
     name = network if isinstance(network, str) else type(network).__name__
     settings = settings or TrainingSettings(**settings_of_network(name, {}))

@@ -24,7 +24,10 @@ from nnlod_fenics.training.processes import Processes
 
 __all__ = ["STATE", "TENSORS", "Run"]
 
-STATE, TENSORS = "training.json", "training.safetensors"
+STATE = "training.json"
+"""Name of the file of a checkpoint's numbers."""
+TENSORS = "training.safetensors"
+"""Name of the file of its tensors, after the numbers of epoch and step."""
 _FREE = {"device", "checkpoint_minutes"}  # settings that may differ when a run goes on
 
 

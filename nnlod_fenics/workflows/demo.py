@@ -36,6 +36,7 @@ CONTENTS = Contents(
 
 # What differs from the defaults, so that the demo takes minutes on two cores.
 SETTINGS = ("network.options={channels = 16, means = 16}", "training.epochs=15")
+"""Settings of the demo, where they differ from the defaults."""
 
 
 def run(output: str | Path = "results/demo", config: Config | None = None, overwrite: bool = False) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from nnlod_fenics.solvers import NAMES, Solution, methods, solve
 __all__ = ["FORMATS", "solve_problem"]
 
 FORMATS = ("vtkhdf", "vti", "xdmf", "bp")
+"""Suffixes of the files that solutions can be written to."""
 
 
 def solve_problem(

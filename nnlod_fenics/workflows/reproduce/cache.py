@@ -25,6 +25,7 @@ from nnlod_fenics.runtime.progress import tell
 __all__ = ["VERSION", "Cache", "Stage"]
 
 VERSION = 3  # of what stages write, and of the networks and laws that they use
+"""Version of the cache; results of another one are computed anew."""
 _MARK, _CLOCK = "stage.json", "clock.json"
 _TICK = 2.0  # seconds of a killed run that may be lost
 

@@ -33,8 +33,11 @@ __all__ = [
 ]
 
 NETWORKS = ("paper", "structured")
+"""Networks that are compared."""
 SIZES = ("small", "large")
+"""Sizes of the datasets that are compared."""
 STARTS = ("scratch", "transfer")
+"""Starts of the training that are compared."""
 
 _CONTRASTS = {"low": 0.1, "moderate": 0.5, "high": 1.0}  # σ²
 _RHO, _SMOOTHNESS = 0.05, 0.5
@@ -86,6 +89,7 @@ class Experiment:
 
 
 BASE = Experiment("base", "", 0.0, False, 10, "")
+"""The dataset of uniformly elliptic coefficients that transfer learning starts from."""
 
 EXPERIMENTS = {
     e.name: e
@@ -94,6 +98,7 @@ EXPERIMENTS = {
         *(Experiment(f"{k + 1}-H", c, _CONTRASTS[c], True, 7 + k, str(k + 1)) for k, c in enumerate(_CONTRASTS)),
     )
 }
+"""The paper's experiments by name."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,7 @@ SCALES = {
         cost_ratio={"lognormal": 20.0, "hierarchical": 20.0},
     ),
 }
+"""Sizes of the experiments by name: in small, and the paper's."""
 
 
 def select(names: list[str]) -> list[Experiment]:

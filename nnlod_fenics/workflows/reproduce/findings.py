@@ -23,7 +23,16 @@ from nnlod_fenics.workflows.reproduce.statistics import average, combination
 
 __all__ = ["ANSWERS", "NOT_DECIDED", "NOT_EXAMINED", "NOT_SHOWN", "SHOWN", "Finding", "Verdict", "findings"]
 
-ANSWERS = SHOWN, NOT_SHOWN, NOT_DECIDED, NOT_EXAMINED = "shown", "not shown", "not decided", "not examined"
+SHOWN = "shown"
+"""The numbers show the finding."""
+NOT_SHOWN = "not shown"
+"""The numbers contradict it."""
+NOT_DECIDED = "not decided"
+"""The confidence intervals are too wide to tell."""
+NOT_EXAMINED = "not examined"
+"""The run lacks what the finding is about."""
+ANSWERS = (SHOWN, NOT_SHOWN, NOT_DECIDED, NOT_EXAMINED)
+"""All answers."""
 
 Array = npt.NDArray[np.float64]
 Results = Mapping[str, dict[str, Any]]

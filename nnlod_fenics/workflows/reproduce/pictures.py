@@ -18,6 +18,7 @@ from nnlod_fenics.workflows.reproduce.results import Outcome
 __all__ = ["Picture", "draw", "plot_bias", "plot_losses"]
 
 Picture = tuple[Path, str]  # file and caption
+"""A file and its caption."""
 
 
 def plot_losses(path: Path, histories: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]]) -> Path:

@@ -86,7 +86,7 @@ class Pipeline:
 
         Args:
             experiment: The experiment, or :data:`BASE` (always from scratch).
-            network: One of :data:`NETWORKS`.
+            network: One of :data:`~nnlod_fenics.workflows.reproduce.experiments.NETWORKS`.
             size: ``"small"`` or ``"large"``.
             start: ``"transfer"``: from the base network, or for a hierarchical experiment from the network of its
                 parent's large dataset; ``"scratch"``: from random weights.

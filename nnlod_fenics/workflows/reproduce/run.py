@@ -29,6 +29,7 @@ from nnlod_fenics.workflows.reproduce.results import Outcome, collect, identity
 __all__ = ["INDEX", "reproduce"]
 
 INDEX = "index.html"
+"""Name of the page that leads to all reports."""
 _RESULT, _REPORT = "result.json", "report.html"
 _TOLD = (InputError, MissingDependencyError, NumericalError, OSError)  # whose message says enough
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import nnlod_fenics
+from nnlod_fenics.network import registry
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nnlod_fenics"
@@ -43,6 +44,7 @@ needs_mkdocs = pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)
 def test_examples(name, tmp_path, monkeypatch):
     """The examples of a module, in an empty folder, with NumPy as np."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "NETWORKS", dict(registry.NETWORKS))  # an example registers one
     module = importlib.import_module(name)
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     found = doctest.testmod(module, extraglobs={"np": np}, optionflags=options, verbose=False)
@@ -95,6 +97,7 @@ def test_names_without_documentation_are_found(build, tmp_path):
 # -- pages -------------------------------------------------------------------------------------------
 
 
+@needs_mkdocs
 def test_cells(build):
     code = "import a\n\n# of b\nimport b\n\n\ndef c():\n    # not text\n    return a\n"
     page = "".join(build.cells(f"# # Title\n#\n# Text.\n\n{code}\n# End.\n"))

@@ -55,8 +55,9 @@ def export_network(network: nn.Module, grid: Grid, path: str | os.PathLike[str])
         program and are read by PyTorch: load only those that come from where you trust.
 
     Example:
+        >>> from nnlod_fenics import NNLOD
         >>> model = NNLOD.load("lognormal-0.5")
-        >>> path = export_network(model.network, model.grid, folder / "lognormal.pt2")
+        >>> path = export_network(model.network, model.grid, "lognormal.pt2")
         >>> field = np.random.default_rng(0).standard_normal(model.grid.coefficient_shape)  # log A
         >>> level = field.mean()
         >>> Z, inside = (model.grid.cut_patches(v).astype("float32") for v in (field - level, np.ones_like(field)))

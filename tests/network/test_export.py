@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnlod_fenics import NNLOD, Grid, InputError
+from nnlod_fenics import Grid, InputError
 from nnlod_fenics.errors import MissingDependencyError
 from nnlod_fenics.network import build_network
 from nnlod_fenics.network import export as module
@@ -112,10 +112,11 @@ def test_arguments_of_other_names(rng, tmp_path):
     assert_same(run, network, *all_windows(grid, rng))
 
 
-def test_example(tmp_path):
+def test_example(tmp_path, monkeypatch):
     """The example of the docstring runs, and gives the matrices of the model."""
+    monkeypatch.chdir(tmp_path)
     found = doctest.DocTestFinder(recurse=False).find(export_network, "export_network")
-    names = {"NNLOD": NNLOD, "np": np, "torch": torch, "export_network": export_network, "folder": tmp_path}
+    names = {"np": np, "torch": torch, "export_network": export_network}
     runner = doctest.DocTestRunner()
     for test in found:
         test.globs.update(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,15 @@ def prepare(folder: Path, header: Header, resume: bool) -> list[int]:
         InputError: If the folder holds a run of other settings, or cannot be written to.
     """
     if resume and (folder / INDEX).exists():
-        _check_same(folder, header)
+        found = _check_same(folder, header)
+        header = replace(header, identity=found.identity)  # blocks of version 0.1 bear none
         return [block for block in range(header.num_blocks) if not _keep(folder, header, block)]
     create_index(folder, header)
     return list(range(header.num_blocks))
 
 
-def _check_same(folder: Path, header: Header) -> None:
+def _check_same(folder: Path, header: Header) -> Header:
+    """What the folder holds, if that is the run of these settings."""
     found = read_header(folder)
     if found.made_by != "generate":
         raise InputError(f"output {str(folder)!r} was made by {found.made_by!r}; it cannot be resumed.")
@@ -58,6 +61,7 @@ def _check_same(folder: Path, header: Header) -> None:
     changed = [name for name in sorted(header.versions) if header.versions[name] != found.versions.get(name)]
     if changed:
         tell(f"{str(folder)!r} was begun with another version of {changed[0]}: the bits of the rest may differ.")
+    return found
 
 
 def fault_of(path: Path, header: Header, block: int) -> str | None:

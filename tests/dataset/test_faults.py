@@ -210,6 +210,22 @@ def test_finished_blocks_without_an_index_are_kept_unless_told_otherwise(tmp_pat
     assert found == files(generate(config(), tmp_path / "whole"))
 
 
+def test_a_dataset_of_the_former_version_is_read_and_resumed(tmp_path):
+    """Its index and its blocks bear no identity; finished blocks are kept."""
+    whole = files(generate(config(), tmp_path / "whole"))
+    folder = generate(config(), tmp_path / "d")
+    for path in folder.rglob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            del file.attrs["identity"]
+    Dataset(folder)
+    (folder / "blocks" / "000001.h5").unlink()
+    before = files(folder)
+    after = files(generate(config(), folder, resume=True))
+    assert {name: after[name] for name in before} == before
+    assert after["blocks/000001.h5"] == whole["blocks/000001.h5"]
+    np.testing.assert_array_equal(Dataset(folder).fields(range(12)), Dataset(tmp_path / "whole").fields(range(12)))
+
+
 def test_nothing_is_left_where_nothing_could_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     other = tmp_path / "other"

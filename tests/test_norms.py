@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from nnlod_fenics import Grid, InputError
-from nnlod_fenics.norms import energy_norm, l2_norm, prolong, relative_l2
+from nnlod_fenics.norms import energy_norm, l2_norm, prolong, relative_l2, spectral_norm
 
 
 def at_nodes(function, dim: int, n: int) -> np.ndarray:
@@ -89,3 +90,12 @@ def test_prolongation_is_exact_for_the_coarse_space(dim: int) -> None:
 def test_bad_input(call) -> None:
     with pytest.raises(InputError):
         call()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 60])
+def test_spectral_norm_of_a_sparse_matrix(size, rng):
+    dense = rng.standard_normal((size, size)) * (rng.random((size, size)) < 0.5) + np.eye(size)
+    for scale in (1e-200, 1.0, 1e200):
+        matrix = scipy.sparse.csr_array(scale * dense)
+        assert spectral_norm(matrix) == pytest.approx(scale * np.linalg.norm(dense, 2), rel=1e-8)
+    assert spectral_norm(scipy.sparse.csr_array((size, size))) == 0.0

@@ -8,9 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 from waiting import PATIENCE
 
-from nnlod_fenics import Grid, InputError, coarse_matrix, local_matrices, solve_coarse, solve_fine
+from nnlod_fenics import (
+    Grid,
+    InputError,
+    NumericalError,
+    coarse_matrix,
+    coarse_operator,
+    local_matrices,
+    solve_coarse,
+    solve_fine,
+)
 from nnlod_fenics.lod.coarse import load_vector
 from nnlod_fenics.norms import l2_norm, prolong
 
@@ -89,6 +99,29 @@ def test_exponential_decay_in_the_number_of_layers():
     errors = [l2_norm(compress(Grid(2, 8, 32, ell), A) - exact) for ell in (1, 2, 3, 4)]
     ratios = np.array(errors[1:]) / np.array(errors[:-1])
     assert (ratios < 0.5).all(), errors
+
+
+@pytest.mark.parametrize("scale", [1e-290, 1e-14, 1.0, 1e150])
+def test_systems_of_any_scale_and_sign(scale, rng):
+    """Also those that need row exchanges: zeros on the diagonal, no symmetry."""
+    grid = Grid(2, 6, 6, 1)
+    n = grid.num_interior_nodes
+    dense = rng.standard_normal((n, n)) * (rng.random((n, n)) < 0.4) + np.roll(3 * np.eye(n), 1, axis=0)
+    np.fill_diagonal(dense, 0.0)
+    b = load_vector(grid, lambda x: x[0] - x[1] ** 2)
+    u = solve_coarse(grid, scipy.sparse.csr_array(scale * dense), lambda x: x[0] - x[1] ** 2)
+    expected = np.linalg.solve(dense, b[1:-1, 1:-1].ravel()) / scale
+    np.testing.assert_allclose(u[1:-1, 1:-1].ravel(), expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+    assert not u[0].any() and not u[:, -1].any()
+
+
+def test_singular_systems_are_told():
+    grid = Grid(2, 4, 8, 1)
+    K = coarse_operator(grid, local_matrices(grid, np.ones((8, 8)))).tolil()
+    K[3] = 0
+    for singular in (K, 0 * K):
+        with pytest.raises(NumericalError, match="coarse matrix is"):
+            solve_coarse(grid, scipy.sparse.csr_array(singular))
 
 
 def test_bad_input():

@@ -1,4 +1,7 @@
-"""Print the project's dependencies, with the extras for tests, logs and documentation, one a line, for pip."""
+"""Print the project's dependencies, with those of the extras that are named, one a line, for pip.
+
+python3 dependencies.py pyproject.toml [EXTRA ...]
+"""
 
 import sys
 import tomllib
@@ -6,4 +9,4 @@ import tomllib
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-print("\n".join([*project["dependencies"], *extras["test"], *extras["tensorboard"], *extras["docs"]]))
+print("\n".join(sum((extras[name] for name in sys.argv[2:]), project["dependencies"])))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nnlod_fenics.lod.local import local_matrices
     from nnlod_fenics.lod.reconstruction import reconstruct
     from nnlod_fenics.montecarlo import monte_carlo
-    from nnlod_fenics.network import NNLOD
+    from nnlod_fenics.network import NNLOD, export_network, register_network
     from nnlod_fenics.norms import energy_norm, l2_norm, prolong, relative_l2
     from nnlod_fenics.solvers import Solution, make_solver, register_method, solve
     from nnlod_fenics.training import TrainingData, refit_error_estimates, train
@@ -49,6 +49,7 @@ __all__ = [
     "coarse_operator",
     "energy_norm",
     "evaluate",
+    "export_network",
     "generate",
     "l2_norm",
     "load_config",
@@ -61,6 +62,7 @@ __all__ = [
     "refit_error_estimates",
     "register_field",
     "register_method",
+    "register_network",
     "relative_l2",
     "solve",
     "solve_coarse",
@@ -79,7 +81,7 @@ _MODULES = {
     "lod.local": ("local_matrices",),
     "lod.reconstruction": ("reconstruct",),
     "montecarlo": ("monte_carlo",),
-    "network": ("NNLOD",),
+    "network": ("NNLOD", "export_network", "register_network"),
     "norms": ("energy_norm", "l2_norm", "prolong", "relative_l2"),
     "solvers": ("Solution", "make_solver", "register_method", "solve"),
     "training": ("TrainingData", "refit_error_estimates", "train"),

@@ -6,10 +6,10 @@ import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
-import click
 import typer
 import typer.core
 
@@ -19,11 +19,26 @@ __all__ = ["main"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Newer Typers come with a Click of their own; the base of a mistaken command line's errors, in either.
+_ClickException: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 
 class _Command(typer.core.TyperCommand):
-    def get_help(self, ctx: click.Context) -> str:
+    def get_help(self, ctx: Any) -> str:
         # Typer 0.15 escapes the brackets of defaults for Rich, which does not print the help here
         return super().get_help(ctx).replace(r"\[", "[")
+
+
+def _once(function: Function) -> Function:
+    """A command for one process: of several ranks the first one runs it alone."""
+
+    @wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        from nnlod_fenics.runtime.launcher import is_first_rank
+
+        return function(*arguments, **options) if is_first_rank() else None
+
+    return cast(Function, run)
 
 
 class _Typer(typer.Typer):
@@ -93,6 +108,7 @@ def demo(
 
 
 @app.command()
+@_once
 def sample(
     config: ConfigFile = None,
     output: Output = Path("fields"),
@@ -177,6 +193,7 @@ def train(
 
 
 @app.command()
+@_once
 def evaluate(
     model: Model,
     data: Annotated[Path | None, typer.Option("--data", help="Dataset folder, for the test loss.")] = None,
@@ -205,6 +222,7 @@ def evaluate(
 
 
 @app.command()
+@_once
 def solve(
     method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
     config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
@@ -256,6 +274,24 @@ def solve(
     )
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
+
+
+@app.command()
+@_once
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .pt2 (PyTorch) or .onnx.")] = Path(
+        "network.onnx"
+    ),
+) -> None:
+    """Write a model's network as a file that other programs run: windows of log A in, local matrices out.
+
+    Example: nnlod export lognormal-1.0 -o network.onnx
+    """
+    from nnlod_fenics.network import NNLOD, export_network
+
+    loaded = NNLOD.load(model)
+    typer.echo(f"wrote {export_network(loaded.network, loaded.grid, output)}")
 
 
 @app.command()
@@ -363,6 +399,7 @@ def montecarlo(
 
 
 @app.command()
+@_once
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
 
@@ -389,6 +426,7 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
 
 @dataset_app.command("info")
+@_once
 def dataset_info(path: Data) -> None:
     """Tell what a dataset holds, finished or not: how much, of which grid and law, made by what.
 
@@ -400,6 +438,7 @@ def dataset_info(path: Data) -> None:
 
 
 @dataset_app.command("verify")
+@_once
 def dataset_verify(
     path: Data,
     sample: Annotated[int, typer.Option(min=0, help="Local matrices to recompute with DOLFINx.")] = 8,
@@ -428,6 +467,7 @@ def dataset_verify(
 
 
 @dataset_app.command("merge")
+@_once
 def dataset_merge(
     sources: Annotated[list[Path], typer.Argument(help="Dataset folders of one configuration, different seeds.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
@@ -443,6 +483,7 @@ def dataset_merge(
 
 
 @dataset_app.command("split")
+@_once
 def dataset_split(
     path: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train, validation and test.")],
@@ -480,10 +521,10 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show ² or ℓ must not end a run
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:  # Ctrl-C
+    except typer.Abort:  # Ctrl-C
         print("nnlod: interrupted", file=sys.stderr)
         sys.exit(130)
-    except click.ClickException as error:
+    except _ClickException as error:
         if is_first_rank():
             error.show()
         sys.exit(error.exit_code)

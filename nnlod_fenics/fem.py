@@ -13,13 +13,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
 
+from nnlod_fenics.compat import MPI
+
 import basix.ufl
 import dolfinx.fem.petsc
 import numpy as np
 import numpy.typing as npt
 import ufl
 from dolfinx import fem, la, mesh
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from nnlod_fenics.arrays import as_floats
@@ -27,6 +28,7 @@ from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Source, check_source, evaluate_source
+from nnlod_fenics.scaling import center_exponent, check_range, exponent_of
 
 __all__ = ["FineSolution", "FineSolver", "nodal_function", "solve_fine"]
 
@@ -101,7 +103,7 @@ class FineSolver:
         self._boundary = fem.dirichletbc(0.0, fem.locate_dofs_geometrical(space, lambda x: self._on_boundary(x)), space)
         self._matrix: Any = dolfinx.fem.petsc.create_matrix(self._stiffness(())[1])
         self._x, self._b = self._matrix.createVecs()
-        self._ksp = _multigrid_cg(self._matrix, comm, grid.dim)
+        self._ksp = _multigrid_cg(self._matrix, comm, grid)
 
     def solve(self, A: npt.ArrayLike, f: Source = 1.0) -> FineSolution:
         """Solve for one coefficient.
@@ -116,13 +118,15 @@ class FineSolver:
             The solution.
 
         Raises:
-            InputError: If A or f does not fit, on every rank.
+            InputError: If A or f does not fit or the solution leaves the range of float64, on every rank.
             NumericalError: If the iteration does not converge to a relative residual of 1e-10.
         """
         if self._ksp is None:
             raise InputError("this FineSolver was destroyed; make a new one.")
         coefficient, density = _agree(self.comm, lambda: self._check(A, f))
-        self._assemble(self._set_coefficient(coefficient), self._set_load(density))
+        exponent = center_exponent(coefficient, tensor=coefficient.ndim > self.grid.dim)
+        self._assemble(self._set_coefficient(np.ldexp(coefficient, -exponent)), self._set_load(density))
+        shift = self._scale_load() - exponent
         self._ksp.solve(self._b, self._x)
         iterations, reason = self._ksp.getIterationNumber(), self._ksp.getConvergedReason()
         if reason < 0:
@@ -130,7 +134,10 @@ class FineSolver:
                 f"the fine-scale solve on {self.grid.fine}^{self.grid.dim} cells did not converge "
                 f"(PETSc reason {reason} after {iterations} iterations)."
             )
-        self.function.x.array[: self.nodes.num_owned] = self._x.array_r
+        if (largest := self._largest(self._x)) or self._largest(self._b):
+            check_range(largest, shift, exponent, "solution")
+        self.function.x.array[: self.nodes.num_owned] = np.ldexp(self._x.array_r, shift)
+        self.function.x.array[self._boundary.dof_indices()[0]] = 0.0  # GAMG leaves rounding errors there
         self.function.x.scatter_forward()
         return FineSolution(self, iterations)
 
@@ -210,6 +217,17 @@ class FineSolver:
         b.scatter_reverse(la.InsertMode.add)
         b.array[self._boundary.dof_indices()[0]] = 0.0
         self._b.array_w[:] = b.array[: self.nodes.num_owned]
+
+    def _scale_load(self) -> int:
+        """Divide the load by 2^e near its largest entry, so that squares of it do not overflow; returns e."""
+        exponent = exponent_of(self._largest(self._b))
+        self._b.array_w[:] = np.ldexp(self._b.array_r, -exponent)
+        return exponent
+
+    @staticmethod
+    def _largest(vector: Any) -> float:
+        """Largest absolute value of a distributed vector, the same on every rank."""
+        return float(vector.norm(PETSc.NormType.NORM_INFINITY))
 
     def _on_boundary(self, x: Array) -> npt.NDArray[np.bool_]:
         near = 0.25 / self.grid.fine
@@ -341,7 +359,7 @@ def _agree(comm: MPI.Comm, step: Callable[[], _T]) -> _T:
     return result
 
 
-def _multigrid_cg(matrix: Any, comm: MPI.Comm, dim: int) -> Any:
+def _multigrid_cg(matrix: Any, comm: MPI.Comm, grid: Grid) -> Any:
     ksp = PETSc.KSP().create(comm)
     ksp.setOptionsPrefix(_PREFIX)
     ksp.setOperators(matrix)
@@ -349,9 +367,10 @@ def _multigrid_cg(matrix: Any, comm: MPI.Comm, dim: int) -> Any:
     # The norm of the preconditioned residual estimates the error of u itself, whatever the contrast.
     ksp.setNormType(PETSc.KSP.NormType.PRECONDITIONED)
     ksp.setTolerances(rtol=1e-10, atol=0.0, max_it=500)
-    ksp.getPC().setType("hypre" if _HYPRE else "gamg")
+    # With a single unknown GAMG's estimate of eigenvalues breaks down.
+    ksp.getPC().setType("hypre" if _HYPRE else "gamg" if grid.fine > 2 else "jacobi")
     options = PETSc.Options(_PREFIX)
-    ours = _multigrid_options(dim)
+    ours = _multigrid_options(grid.dim)
     ours = {name: ours[name] for name in ours if not options.hasName(name)}
     for name, value in ours.items():
         options.setValue(name, value)

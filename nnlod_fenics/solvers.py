@@ -132,7 +132,7 @@ class _Fem:
 
     def __init__(self, grid: Grid, problem: Problem) -> None:
         with needed_for("method 'fem'"):
-            from mpi4py import MPI
+            from nnlod_fenics.compat import MPI
 
             from nnlod_fenics.fem import FineSolver
         self._grid, self._problem = grid, problem

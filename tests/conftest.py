@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 # Before any library starts its threads: many tests run under mpirun, where ranks with several threads each
 # would wait for one another; every test and every process it starts uses one thread a rank.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Before a test imports DOLFINx or PETSc itself.
+with contextlib.suppress(ImportError):
+    import nnlod_fenics.compat  # noqa: F401
 
 import numpy as np
 import pytest

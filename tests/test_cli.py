@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from waiting import PATIENCE, wait_for
 
 from nnlod_fenics import NNLOD
 from nnlod_fenics.norms import relative_l2
@@ -20,12 +20,12 @@ from nnlod_fenics.norms import relative_l2
 GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
 NETWORK = ["-s", "network.options={channels=4, means=4}"]
 QUICK = [*GRID, *NETWORK, "-s", "dataset.realizations=10", "-s", "training.epochs=2"]
-COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce"]
+COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce", "export"]
 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "nnlod_fenics", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=PATIENCE)
 
 
 def fails(done: subprocess.CompletedProcess, message: str) -> None:
@@ -116,12 +116,9 @@ def test_ctrl_c_leaves_no_traceback(work, tmp_path):
         # a job in the background of a script ignores Ctrl-C, and its children with it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "m").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.5)
+    wait_for((tmp_path / "m" / "loss.json").exists, job)
     job.send_signal(signal.SIGINT)
-    _, message = job.communicate(timeout=60)
+    _, message = job.communicate(timeout=PATIENCE)
     assert job.returncode == 130 and "Traceback" not in message
 
 
@@ -171,7 +168,7 @@ def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
 
 def test_mistakes(work, tmp_path):
     fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.coarse=5"), "coarse must divide")
-    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse in the settings is no setting")
+    fails(nnlod("generate", "-o", tmp_path / "d", "-s", "grid.corse=5"), "grid.corse is no setting")
     fails(nnlod("generate", "-o", work / "data", *QUICK), "already holds a dataset")
     fails(nnlod("train", work / "data", "-o", work / "model", *QUICK), "already holds a training")
     fails(nnlod("train", tmp_path / "none", "-o", tmp_path / "m"), "does not exist")

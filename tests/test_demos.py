@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 DEMOS = Path(__file__).parents[1] / "demos"
 SMALLEST = {
@@ -28,7 +29,7 @@ SMALLEST = {
 def run(folder: Path, name: str, *launcher: str) -> str:
     command = [*launcher, sys.executable, str(DEMOS / name), *SMALLEST[name]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=1200)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -66,10 +66,10 @@ def test_import_needs_no_heavy_dependency():
     """The package, fields, networks and condensation load without DOLFINx, PETSc and MPI."""
     code = """
 import sys
-for name in ("dolfinx", "petsc4py", "mpi4py", "pyvista", "pydantic"):
+for name in ("dolfinx", "petsc4py", "mpi4py", "pyvista"):
     sys.modules[name] = None
 import numpy as np
-import nnlod_fenics, nnlod_fenics.fields, nnlod_fenics.surrogate
+import nnlod_fenics, nnlod_fenics.fields, nnlod_fenics.network, nnlod_fenics.training
 from nnlod_fenics import Grid, local_matrices
 grid = Grid(2, 4, 8, 1)
 assert local_matrices(grid, np.ones((8, 8))).shape == (16, 16, 4)

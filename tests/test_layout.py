@@ -17,9 +17,9 @@ PACKAGE = Path(__file__).parents[1] / "nnlod_fenics"
 
 # From the ground up: a room may use those below it, and others on its floor only where the floor is one room.
 FLOORS = (
-    ("about", "errors"),
+    ("about", "compat", "errors"),
     ("runtime",),
-    ("arrays",),
+    ("arrays", "scaling"),
     ("grid",),
     ("coefficient", "coefficient_files", "functionals", "problem", "statistics"),
     ("norms",),

@@ -126,9 +126,10 @@ def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule
         try:
             write_block(folder, header, block, content)
         except InputError as error:
+            reason = getattr(error.__cause__, "strerror", None) or str(error).rstrip(".")
             return schedule.halt(
-                f"output {str(folder)!r} could not be written ({str(error).rstrip('.')}); what is finished is kept and "
-                "readable, make room and run again with --resume."
+                f"output {str(folder)!r} could not be written ({reason}); what is finished is kept and readable, make "
+                "room and run again with --resume."
             )
         schedule.finished(len(header.members(block)))
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nnlod_fenics.lod.condensation import Condensation, parts_of
+from nnlod_fenics.lod.condensation import Condensation
 from nnlod_fenics.lod.dense import Factors
-from nnlod_fenics.lod.elimination import HAT, SOURCE, Merge
+from nnlod_fenics.lod.elimination import HAT, SOURCE, Labels, Merge
 
 __all__ = ["solve_correctors"]
 
@@ -141,34 +141,36 @@ class _BackSubstitution:
         labels, sources = self.plan.element, self.plan.element.at(SOURCE)
         own = values[:, : len(labels) - len(sources)].clone()
         own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, torch.from_numpy(sources).to(self.device)]
-        parts, count = [own], 1
+        parts = [own]
         for level in range(len(self.plan.inside) - 1, -1, -1):
-            merge = self.plan.inside[level]
-            below = self.plan.inside[level - 1].labels if level else self.plan.leaves.labels
-            count *= len(merge.offsets)
-            finer: list[Tensor] = [own] * count
-            for part, children in enumerate(parts_of(self.grid.dim, count, merge)):
-                gone = _eliminated(self.record["inside", level, part], chosen, parts[part])
-                full = torch.cat([gone, parts[part]], dim=1)
-                for child, number in enumerate(children):
-                    finer[number] = _child(full, merge, child, len(below))
+            below = self._labels_inside(level - 1)
+            finer: list[Tensor] = [own] * len(below)
+            for number, part in enumerate(self.plan.inside[level]):
+                gone = _eliminated(self.record["inside", level, number], chosen, parts[number])
+                full = torch.cat([gone, parts[number]], dim=1)
+                for child, at in enumerate(part.children):
+                    finer[at] = _child(full, part.merge, child, len(below[at]))
             parts = finer
         self._leaves(parts, chosen, rows, offset, result)
 
+    def _labels_inside(self, level: int) -> list[Labels]:
+        """Labels of the parts of an element after a step of merging; of the leaves for −1."""
+        if level < 0:
+            return [leaf.labels for leaf in self.plan.leaves.boxes]
+        return [part.merge.labels for part in self.plan.inside[level]]
+
     def _leaves(self, parts: list[Tensor], chosen: Tensor, rows: Tensor, offset: IntArray, result: Tensor) -> None:
         """Write the values at the nodes of all leaves of an element."""
-        d, leaves = self.grid.dim, self.plan.leaves
-        nodes = leaves.labels.nodes
-        strides = result.shape[-1] ** np.arange(d)
+        leaves = self.plan.leaves
+        strides = result.shape[-1] ** np.arange(self.grid.dim)
         flat = result.reshape(*result.shape[:2], -1)
-        for number, part in enumerate(parts):
-            corner = offset * self.grid.ratio + leaves.width * (
-                number // leaves.per_axis ** np.arange(d) % leaves.per_axis
-            )
-            position = [leaves.labels.position[nodes]]
+        for number, (part, leaf, corner) in enumerate(zip(parts, leaves.boxes, leaves.corners, strict=True)):
+            nodes = leaf.labels.nodes
+            position = [leaf.labels.position[nodes]]
             values = [part[:, torch.from_numpy(nodes).to(self.device)]]
-            if leaves.eliminated:
-                position.insert(0, leaves.inner)
+            if leaf.eliminated:
+                position.insert(0, leaf.inner)
                 values.insert(0, _eliminated(self.record["leaf", number], chosen, part))
-            at = torch.from_numpy((np.concatenate(position) + corner) @ strides).to(self.device)
+            origin = offset * self.grid.ratio + corner
+            at = torch.from_numpy((np.concatenate(position) + origin) @ strides).to(self.device)
             flat[rows[:, None], :, at[None, :]] = torch.cat(values, dim=1)

@@ -17,7 +17,6 @@ zero: all patches have one shape. A pivot that nothing contributes to is set to 
 from __future__ import annotations
 
 import math
-import os
 import threading
 from typing import Any
 
@@ -28,25 +27,20 @@ from torch import Tensor
 
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
+from nnlod_fenics.lod.budget import element_numbers, patch_numbers
 from nnlod_fenics.lod.dense import BlockSum, Factors, fill_empty_pivots, forward, inverse_factor, pick, product, square
 from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, Merge, make_plan
 from nnlod_fenics.lod.leaves import leaf_templates
 from nnlod_fenics.lod.threads import spread_over_threads
+from nnlod_fenics.runtime.memory import free_bytes
 
-__all__ = ["Condensation", "default_chunk"]
+__all__ = ["Condensation", "default_chunk", "free_memory"]
 
 IntArray = npt.NDArray[np.int64]
 
 
+_ALIGNED = 16  # elements: BLAS treats what is over at the end of a product apart, with other rounding errors
 _ROWS = 4  # rows of patches, d = 3: each but the outer two merges along z are shared by three of them
-
-
-def parts_of(dim: int, count: int, merge: Merge) -> list[list[int]]:
-    """Which of ``count`` parts of an element each merged part consists of, in the order of the merge's children."""
-    per_axis, factor = (round(n ** (1 / dim)) for n in (count, len(merge.offsets)))
-    strides = per_axis ** np.arange(dim)
-    corners = lattice(*(per_axis // factor,) * dim) * factor
-    return [[int((corner + offset) @ strides) for offset in merge.offsets] for corner in corners]
 
 
 class Condensation:
@@ -57,9 +51,18 @@ class Condensation:
         A: Coefficients on T_ε, shape ``(n, 1/ε, …)`` or ``(n, 1/ε, …, d, d)``, checked.
         device: ``"cpu"`` or a CUDA device.
         dtype: Floating-point type of the computation.
+        elements: Numbers of the elements for which :meth:`patches` will be called; all if None. Only blocks of
+            elements in their patches are computed and kept.
     """
 
-    def __init__(self, grid: Grid, A: npt.NDArray[np.float64], device: str | torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        A: npt.NDArray[np.float64],
+        device: str | torch.device,
+        dtype: torch.dtype,
+        elements: IntArray | None = None,
+    ) -> None:
         self.grid = grid
         self.record: dict[tuple[int | str, ...], Any] | None = None
         self._memory: dict[tuple[int | str, ...], Tensor] = {}
@@ -67,29 +70,35 @@ class Condensation:
         self.device, self.dtype = torch.device(device), dtype
         spread = grid.fine // grid.coefficient
         tensor = A.ndim > grid.dim + 1
-        if self.plan.leaves.width % spread:
+        if not self.plan.leaves.cut_evenly(spread):
             A, spread = np.stack([grid.refine(a, grid.dim) for a in A]), 1
-        templates = leaf_templates(grid.dim, grid.ratio, self.plan.leaves, spread, tensor)
-        self._per_cell, self._constant = (torch.from_numpy(t).to(self.device, dtype) for t in templates)
+        templates = leaf_templates(grid.ratio, self.plan.leaves, spread, tensor)
+        self._per_cell, self._constant = ([torch.from_numpy(t).to(self.device, dtype) for t in ts] for ts in templates)
         values = torch.from_numpy(np.ascontiguousarray(A)).to(self.device, dtype)
         self._leaf_values = self._split(values, spread)
-        count = len(A) * grid.num_elements
         self._kept_elements: Tensor | None = None
-        bytes_needed = (count + 1) * len(self.plan.element) ** 2 * values.element_size()
-        if not grid.trivial_fine_scale and bytes_needed <= _free_memory(self.device) // 4:
-            self._kept_elements = self._compute_elements(np.append(np.arange(count), -1))  # the last one is zero
+        needed = np.arange(grid.num_elements) if elements is None else _elements_of_patches(grid, elements)
+        numbers = (np.arange(len(A))[:, None] * grid.num_elements + needed).ravel()
+        bytes_needed = (len(numbers) + 1) * len(self.plan.element) ** 2 * values.element_size()
+        if len(numbers) and not grid.trivial_fine_scale and bytes_needed <= free_memory(self.device) // 4:
+            self._kept_slots = np.full(len(A) * grid.num_elements + 1, len(numbers) + 1)  # no block: an index error
+            self._kept_slots[np.append(numbers, -1)] = np.arange(len(numbers) + 1)
+            self._kept_elements = self._compute_elements(np.append(numbers, -1))  # the last one is zero
 
-    def _split(self, A: Tensor, spread: int) -> Tensor:
-        """Sort cell values by element and leaf: shape ``(leaves, n·elements, cells)``."""
+    def _split(self, A: Tensor, spread: int) -> list[Tensor]:
+        """Sort cell values by leaf and element: for each leaf, shape ``(n·elements, cells)``."""
         grid, leaves = self.grid, self.plan.leaves
-        d, groups = grid.dim, leaves.width // spread
-        parts = (grid.coarse, leaves.per_axis, groups)
-        values = A.reshape(len(A), *parts * d, -1)  # axes: n, (element, leaf, group) a dimension, components
-        order = [1 + 3 * axis + which for which in (1, 0, 2) for axis in range(d)]
-        leaf_axes, element_axes, group_axes = order[:d], order[d : 2 * d], order[2 * d :]
-        values = values.permute(*leaf_axes, 0, *element_axes, *group_axes, 1 + 3 * d)
+        d = grid.dim
+        values = A.reshape(len(A), *(grid.coarse, grid.ratio // spread) * d, -1)
+        order = [1 + 2 * axis + which for which in (0, 1) for axis in range(d)]
+        values = values.permute(0, *order, 1 + 2 * d).flatten(0, d)  # axes: element, a cell dimension each, components
         scale = float(grid.coarse) ** (2 - d)  # a cell's form on an element of width H
-        return scale * values.reshape(leaves.per_axis**d, len(A) * grid.num_elements, -1)
+        result = []
+        for leaf, corner in zip(leaves.boxes, leaves.corners, strict=True):
+            sides = zip(corner[::-1].tolist(), leaf.size[::-1], strict=True)
+            box = tuple(slice(start // spread, (start + width) // spread) for start, width in sides)
+            result.append(scale * values[(slice(None), *box)].reshape(len(values), -1))
+        return result
 
     # -- levels 1 and 2 ----------------------------------------------------------------------------------
 
@@ -102,25 +111,22 @@ class Condensation:
         Returns:
             Shape ``(len(which), m, m)``, rows as in ``plan.element``, zero for nodes on ∂D.
         """
-        chosen = torch.from_numpy(which).to(self.device)
-        m = self._constant.shape[-1]
+        filled = np.pad(which, (0, -len(which) % _ALIGNED), mode="edge")  # so that no bit depends on the batch
+        chosen = torch.from_numpy(filled).to(self.device)
         blocks = []
         parts = zip(self._leaf_values, self._per_cell, self._constant, strict=True)
         for leaf, (values, per_cell, constant) in enumerate(parts):
+            m = len(constant)
             matrix = torch.addmm(constant.reshape(1, -1), values[chosen], per_cell.reshape(-1, m * m))
-            blocks.append(self._eliminate_leaf(matrix.reshape(-1, m, m), leaf))
-        for level, merge in enumerate(self.plan.inside):
-            blocks = self._merge_inside(blocks, merge, level)
+            blocks.append(self._eliminate_leaf(matrix[: len(which)].reshape(-1, m, m), leaf))
+        for level, merged in enumerate(self.plan.inside):
+            blocks = [
+                self._merge([blocks[child] for child in part.children], part.merge, "inside", level, number)
+                for number, part in enumerate(merged)
+            ]
         block = self._with_sources(blocks[0])
         self._clear_boundary(block, which % self.grid.num_elements)
         return block
-
-    def _merge_inside(self, blocks: list[Tensor], merge: Merge, level: int) -> list[Tensor]:
-        """Merge neighbouring parts of all elements."""
-        merged = []
-        for part, children in enumerate(parts_of(self.grid.dim, len(blocks), merge)):
-            merged.append(self._merge([blocks[child] for child in children], merge, "inside", level, part))
-        return merged
 
     def _with_sources(self, block: Tensor) -> Tensor:
         """Append the rows of the hats once more: as right-hand sides of (3.1)."""
@@ -192,20 +198,27 @@ class Condensation:
             result[torch.from_numpy(inside).to(self.device)] = self.element_blocks(numbers[inside])
             return result
         if self._kept_elements is not None:
-            return self._kept_elements[torch.from_numpy(numbers).to(self.device)]
+            return self._kept_elements[torch.from_numpy(self._kept_slots[numbers]).to(self.device)]
         return self._compute_elements(numbers)
 
     def _compute_elements(self, numbers: IntArray) -> Tensor:
         m = len(self.plan.element)
         result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)
         inside = np.flatnonzero(numbers >= 0)
-        batch = 64 if self.device.type == "cpu" else 4096
+        batch = self._batch()
 
         def compute(part: IntArray) -> None:
             result[torch.from_numpy(part).to(self.device)] = self.element_blocks(numbers[part])
 
         spread_over_threads(compute, np.split(inside, range(batch, len(inside), batch)), self.device)
         return result
+
+    def _batch(self) -> int:
+        """Elements to eliminate at a time: as many as keep BLAS busy, fewer where memory is short."""
+        cpu = self.device.type == "cpu"
+        threads = torch.get_num_threads() if cpu else 1
+        bytes_needed = element_numbers(self.plan) * self._constant[0].element_size() * threads
+        return max(min(free_memory(self.device) // 4 // bytes_needed, 64 if cpu else 4096), 1)
 
     # -- level 4 -----------------------------------------------------------------------------------------
 
@@ -323,7 +336,7 @@ class Condensation:
 
     def _eliminate_leaf(self, matrix: Tensor, leaf: int) -> Tensor:
         """Eliminate the inner nodes of leaves: the first rows of matrices of shape ``(batch, m, m)``."""
-        count = self.plan.leaves.eliminated
+        count = self.plan.leaves.boxes[leaf].eliminated
         if count == 0:
             return matrix
         factors = self._half_solve(matrix[:, :count, :count], matrix[:, :count, count:], "leaf", leaf)
@@ -337,8 +350,8 @@ class Condensation:
             self._scratch(("right", *place), batch, count, rest).zero_(),
             self._scratch(("rest", *place), batch, rest, rest).zero_(),
         )
-        for child, runs in zip(children, merge.runs, strict=True):
-            total.add(child, runs, merge.carried)
+        for child, runs, carried in zip(children, merge.runs, merge.carried, strict=True):
+            total.add(child, runs, carried)
         if count == 0:
             return total.rest
         total.rest.sub_(self._square(self._half_solve(total.pivot, total.coupling, *place), *place))
@@ -412,18 +425,27 @@ class Condensation:
     def trivial(self, which: IntArray) -> Tensor:
         """Local matrices where all correctors vanish: the stiffness matrices of the elements."""
         grid = self.grid
-        rows = torch.from_numpy(self.plan.leaves.labels.at(HAT) + self.plan.leaves.eliminated).to(self.device)
-        values = self._leaf_values[:, torch.from_numpy(which).to(self.device)]
-        energy = torch.einsum("lec,lcij->eij", values, self._per_cell[:, :, rows][:, :, :, rows])
+        leaf = self.plan.leaves.boxes[0]  # the only one: with a fine scale this coarse, an element is a leaf
+        rows = torch.from_numpy(leaf.labels.at(HAT) + leaf.eliminated).to(self.device)
+        values = self._leaf_values[0][torch.from_numpy(which).to(self.device)]
+        energy = torch.einsum("ec,cij->eij", values, self._per_cell[0][:, rows][:, :, rows])
         slots = (grid.ell + lattice(*(2,) * grid.dim)) @ (2 * grid.ell + 2) ** np.arange(grid.dim)
         result = energy.new_zeros((len(energy), *grid.local_matrix_shape))
         result[:, torch.from_numpy(slots).to(self.device)] = energy
         return result
 
 
-def _free_memory(device: torch.device) -> int:
+def _elements_of_patches(grid: Grid, elements: IntArray) -> IntArray:
+    """Numbers of the elements of D that lie in the patch of one of some elements."""
+    near = grid.elements[np.unique(elements)][:, None, :] - grid.ell + lattice(*(grid.patch_width,) * grid.dim)
+    inside = ((near >= 0) & (near < grid.coarse)).all(axis=2)
+    return np.unique(near[inside] @ grid.coarse ** np.arange(grid.dim))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken there."""
     if device.type == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return free_bytes()
     return int(torch.cuda.mem_get_info(device)[0])
 
 
@@ -437,15 +459,18 @@ def default_chunk(grid: Grid, device: str, itemsize: int) -> int:
 
     Returns:
         On a CPU one row of patches along x, which share strips; larger batches only leave the caches. For d = 3
-        some rows, as memory allows: neighbours along y share what was merged along z. Elsewhere as many rows as
-        a quarter of the free memory holds.
+        some rows, as memory allows: neighbours along y share what was merged along z. Less than a row, down to
+        one patch, where memory is short. Elsewhere as many rows as a quarter of the free memory holds.
     """
     cpu = device == "cpu"
-    if cpu and grid.dim < 3:
-        return grid.coarse
+    free = free_memory(torch.device(device))
     plan = make_plan(grid.dim, grid.ratio, grid.ell)
+    if cpu:
+        alone = free // 4 // (itemsize * patch_numbers(grid, plan))
+        if grid.dim < 3 or alone < 1:
+            return max(min(alone, grid.coarse), 1)
     width = 2 * grid.ell + 1
     widest = max([width * len(plan.element) ** 2, *(2 * merge.size**2 for merge in plan.windows)])
     patch = width * len(plan.strip) ** 2 + 12 * plan.face**2
-    rows = _free_memory(torch.device(device)) // (8 if cpu else 4) // (itemsize * (widest + patch) * grid.coarse)
+    rows = free // (8 if cpu else 4) // (itemsize * (widest + patch) * grid.coarse)
     return grid.coarse * max(min(rows, _ROWS) if cpu else rows, 1)

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from nnlod_fenics.compat import MPI
+
 import basix.ufl
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,6 @@ import scipy.sparse
 import ufl
 from dolfinx import fem, mesh
 from dolfinx.fem import petsc as fem_petsc
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from nnlod_fenics.errors import NumericalError
@@ -232,7 +233,7 @@ class PatchSolver(PatchProblem):
         gram = self.constraints @ solved
         try:
             factor = scipy.linalg.cho_factor(0.5 * (gram[:, :count] + gram[:, :count].T))
-        except scipy.linalg.LinAlgError as error:
+        except (scipy.linalg.LinAlgError, ValueError) as error:  # ValueError: infinite values, or NaN
             raise NumericalError("the constraints of the corrector problem are linearly dependent") from error
         multipliers = scipy.linalg.cho_solve(factor, gram[:, count:])
         corrector = np.zeros_like(load)
@@ -249,8 +250,8 @@ class PatchSolver(PatchProblem):
 
 
 def _cholesky_package() -> str:
-    """CHOLMOD where PETSc has it (measured twice as fast as MUMPS on patches), else PETSc's own."""
-    return "cholmod" if PETSc.Sys.hasExternalPackage("cholmod") else "petsc"
+    """CHOLMOD where PETSc has it (measured twice as fast as MUMPS on patches), else MUMPS, at last PETSc's own."""
+    return next((name for name in ("cholmod", "mumps") if PETSc.Sys.hasExternalPackage(name)), "petsc")
 
 
 class _Solvers:

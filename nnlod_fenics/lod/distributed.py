@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nnlod_fenics.compat import MPI  # first: see there
+
 import numpy.typing as npt
-from mpi4py import MPI
 from petsc4py import PETSc
 
 from nnlod_fenics.grid import Grid

@@ -17,20 +17,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.grid import lattice
 
-__all__ = ["Labels", "Leaves", "Merge", "Plan", "as_tuples", "make_plan"]
+__all__ = ["Labels", "Leaf", "Leaves", "Merge", "Part", "Plan", "as_tuples", "make_plan"]
 
 IntArray = npt.NDArray[np.int64]
 Test = Callable[["Labels"], npt.NDArray[np.bool_]]
 
 NODE, HAT, MULTIPLIER, SOURCE, IGNORED = range(5)
 
-_LEAF = {1: 16, 2: 8, 3: 4}  # fine cells per axis of a leaf: large enough for BLAS, small enough for the cube
+_LEAF = {1: 16, 2: 8, 3: 4}  # most fine cells per axis of a leaf: enough for BLAS, few enough for the cube
 
 
 def as_tuples(rows: IntArray) -> list[tuple[int, ...]]:
@@ -119,14 +120,14 @@ class Merge:
         offsets: Where the children lie, in units of children, x first, shape ``(children, d)``.
         runs: For each child, the runs of rows that enter the sum: first row of the child, first row of the
             sum, length.
-        carried: The first carried row of a child.
+        carried: The first carried row of each child.
         eliminated: The first rows of the sum, the inner nodes of the new block.
         labels: What the remaining rows stand for.
     """
 
     offsets: IntArray
     runs: tuple[tuple[tuple[int, int, int], ...], ...]
-    carried: int
+    carried: tuple[int, ...]
     eliminated: int
     labels: Labels
 
@@ -160,22 +161,21 @@ def _merge(
     for child in children:
         found = np.array([place.get(key, -1) for key in child.keys()])
         runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0], len(gone)))
-    return Merge(offsets, tuple(runs), int(np.count_nonzero(children[0].nodes)), len(gone), kept)
+    carried = tuple(int(np.count_nonzero(child.nodes)) for child in children)
+    return Merge(offsets, tuple(runs), carried, len(gone), kept)
 
 
 @dataclass(frozen=True, eq=False)
-class Leaves:
-    """The parts of an element from which the elimination starts.
+class Leaf:
+    """A box of fine cells inside an element.
 
     Attributes:
-        width: Fine cells of a leaf along an axis.
-        per_axis: Leaves of an element along an axis.
+        size: Its fine cells along each axis, x first.
         labels: Rows of a leaf that remain after its inner nodes are eliminated.
         inner: Positions of its inner nodes, which are eliminated first.
     """
 
-    width: int
-    per_axis: int
+    size: tuple[int, ...]
     labels: Labels
     inner: IntArray
 
@@ -186,12 +186,52 @@ class Leaves:
 
 
 @dataclass(frozen=True, eq=False)
+class Leaves:
+    """The parts of an element from which the elimination starts.
+
+    Attributes:
+        cuts: Where leaves begin and end along an axis, in fine cells, from 0 to r.
+        boxes: The leaves, x fastest; those of one size are one object.
+    """
+
+    cuts: tuple[int, ...]
+    boxes: tuple[Leaf, ...]
+
+    @property
+    def per_axis(self) -> int:
+        """Leaves of an element along an axis."""
+        return len(self.cuts) - 1
+
+    @property
+    def corners(self) -> IntArray:
+        """Lower corners of the leaves in fine cells, x fastest, shape ``(leaves, d)``."""
+        return np.asarray(self.cuts)[lattice(*(self.per_axis,) * len(self.boxes[0].size))]
+
+    def cut_evenly(self, spread: int) -> bool:
+        """Whether no leaf cuts a cell of T_ε, of ``spread`` fine cells along an axis."""
+        return not any(cut % spread for cut in self.cuts)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part of an element that is put together from 2^d smaller ones.
+
+    Attributes:
+        merge: How; parts whose children have the same sizes share it.
+        children: Numbers of the children, in the order of the merge.
+    """
+
+    merge: Merge
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """All merges for the patches of a grid.
 
     Attributes:
         leaves: The parts that an element is divided into.
-        inside: Merges of leaves to an element.
+        inside: Merges of leaves to an element: the parts after each step, x fastest.
         element: Labels of an element's block, sources included.
         windows: Merges of 2ℓ+1 blocks along the last axis, the one before, …, and y: to strips of
             elements that lie across x.
@@ -199,7 +239,7 @@ class Plan:
     """
 
     leaves: Leaves
-    inside: tuple[Merge, ...]
+    inside: tuple[tuple[Part, ...], ...]
     element: Labels
     windows: tuple[Merge, ...]
 
@@ -214,22 +254,16 @@ class Plan:
         return int(np.count_nonzero(self.strip.nodes)) // 2
 
 
-def _leaf_width(dim: int, ratio: int) -> int:
-    """A divisor of the ratio near the best width."""
-    best = _LEAF[dim]
-    divisors = [n for n in range(1, ratio + 1) if ratio % n == 0]
-    below = max(n for n in divisors if n <= best)
-    return below if 2 * below > best or below == ratio else min(n for n in divisors if n >= min(best, ratio))
+def _dissection(ratio: int, most: int) -> list[list[int]]:
+    """Halve an element along an axis until no part has more than ``most`` cells; an odd part gives unequal halves.
 
-
-def _prime_factors(n: int) -> list[int]:
-    factors, p = [], 2
-    while n > 1:
-        while n % p == 0:
-            factors.append(p)
-            n //= p
-        p += 1
-    return factors
+    Returns:
+        Widths of the parts, from the leaves up to the whole element. Those of one step differ by one at most.
+    """
+    widths = [[ratio]]
+    while max(widths[-1]) > most:
+        widths.append([half for width in widths[-1] for half in (width - width // 2, width // 2)])
+    return widths[::-1]
 
 
 def _on_faces(labels: Labels, extent: Sequence[int]) -> npt.NDArray[np.bool_]:
@@ -238,37 +272,60 @@ def _on_faces(labels: Labels, extent: Sequence[int]) -> npt.NDArray[np.bool_]:
     return labels.nodes & ((position == 0) | (position == np.asarray(extent))).any(axis=1)
 
 
-def _box_labels(dim: int, width: int) -> Labels:
-    nodes = lattice(*(width + 1,) * dim)
-    boundary = ((nodes == 0) | (nodes == width)).any(axis=1)
+def _leaf(size: tuple[int, ...]) -> Leaf:
+    dim = len(size)
+    nodes = lattice(*(width + 1 for width in size))
+    boundary = ((nodes == 0) | (nodes == np.asarray(size))).any(axis=1)
     corners = lattice(*(2,) * dim)
     parts = [Labels.of(NODE, nodes[boundary]), Labels.of(HAT, corners), Labels.of(MULTIPLIER, corners)]
     labels = Labels.join(parts)
-    return labels.sorted(dim - 1, _joints(labels, dim - 1, width))
+    inner = 1 + lattice(*(width - 1 for width in size))
+    return Leaf(size, labels.sorted(dim - 1, _joints(labels, dim - 1, size)), inner)
 
 
-def _joints(labels: Labels, axis: int, width: int) -> npt.NDArray[np.bool_]:
+def _leaves(dim: int, widths: Sequence[int]) -> Leaves:
+    sizes = as_tuples(np.asarray(widths)[lattice(*(len(widths),) * dim)])
+    kinds = {size: _leaf(size) for size in set(sizes)}
+    return Leaves((0, *accumulate(widths)), tuple(kinds[size] for size in sizes))
+
+
+def _joints(labels: Labels, axis: int, size: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Which nodes a merge along an axis makes inner: those on its faces, away from the faces along axes before it."""
-    return labels.nodes & ~_on_faces(labels, (width,) * axis)
+    return labels.nodes & ~_on_faces(labels, size[:axis])
 
 
-def _merges_inside(dim: int, leaves: Leaves, ratio: int) -> tuple[Merge, ...]:
-    merges, labels, width = [], leaves.labels, leaves.width
-    for factor in _prime_factors(ratio // leaves.width):
-        offsets = lattice(*(factor,) * dim)
-        zero = np.zeros(dim, dtype=np.int64)
-        children = [labels.shifted(offset * width, zero, center=True) for offset in offsets]
-        width *= factor
-        merge = _merge(
-            offsets,
-            children,
-            dropped=lambda ls: np.zeros(len(ls), dtype=bool),
-            inner=lambda ls, extent=(width,) * dim: ls.nodes & ~_on_faces(ls, extent),  # type: ignore[misc]
-            order=lambda ls, width=width: ls.sorted(dim - 1, _joints(ls, dim - 1, width)),  # type: ignore[misc]
-        )
-        merges.append(merge)
-        labels = merge.labels
-    return tuple(merges)
+def _merge_boxes(children: Sequence[Labels], sizes: IntArray) -> Merge:
+    """Merge two by two (by two) boxes of an element: labels x fastest, and fine cells along each axis ``(2^d, d)``."""
+    dim = sizes.shape[1]
+    offsets, zero = lattice(*(2,) * dim), np.zeros(dim, dtype=np.int64)
+    corners = offsets * sizes[0]
+    size = [int(width) for width in sizes[0] + sizes[-1]]
+    return _merge(
+        offsets,
+        [labels.shifted(corner, zero, center=True) for labels, corner in zip(children, corners, strict=True)],
+        dropped=lambda ls: np.zeros(len(ls), dtype=bool),
+        inner=lambda ls: ls.nodes & ~_on_faces(ls, size),
+        order=lambda ls: ls.sorted(dim - 1, _joints(ls, dim - 1, size)),
+    )
+
+
+def _merges_inside(leaves: Leaves, widths: Sequence[Sequence[int]]) -> tuple[tuple[Part, ...], ...]:
+    dim = len(leaves.boxes[0].size)
+    labels = [leaf.labels for leaf in leaves.boxes]
+    steps = []
+    for below in widths[:-1]:
+        sizes, strides = np.asarray(below)[lattice(*(len(below),) * dim)], len(below) ** np.arange(dim)
+        merges: dict[bytes, Merge] = {}
+        parts = []
+        for corner in 2 * lattice(*(len(below) // 2,) * dim):
+            children = (corner + lattice(*(2,) * dim)) @ strides
+            key = sizes[children].tobytes()
+            if key not in merges:
+                merges[key] = _merge_boxes([labels[child] for child in children], sizes[children])
+            parts.append(Part(merges[key], tuple(children.tolist())))
+        steps.append(tuple(parts))
+        labels = [part.merge.labels for part in parts]
+    return tuple(steps)
 
 
 def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int) -> Merge:
@@ -286,7 +343,7 @@ def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int) -> 
         children,
         dropped=on_patch_boundary,
         inner=lambda ls: ls.nodes & ~_on_faces(ls, (ratio,) * axis),
-        order=lambda ls: ls.sorted(axis - 1, _joints(ls, axis - 1, ratio)),
+        order=lambda ls: ls.sorted(axis - 1, _joints(ls, axis - 1, (ratio,) * dim)),
     )
 
 
@@ -302,11 +359,10 @@ def make_plan(dim: int, ratio: int, ell: int) -> Plan:
     Returns:
         The plan; it does not depend on the coefficient or on the number of elements.
     """
-    width = _leaf_width(dim, ratio)
-    inner = 1 + lattice(*(width - 1,) * dim)
-    leaves = Leaves(width, ratio // width, _box_labels(dim, width), inner)
-    inside = _merges_inside(dim, leaves, ratio)
-    element = inside[-1].labels if inside else leaves.labels
+    widths = _dissection(ratio, _LEAF[dim])
+    leaves = _leaves(dim, widths[0])
+    inside = _merges_inside(leaves, widths)
+    element = inside[-1][0].merge.labels if inside else leaves.boxes[0].labels
     element = Labels.join([element, Labels.of(SOURCE, lattice(*(2,) * dim))])
     windows: list[Merge] = []
     for axis in range(dim - 1, 0, -1):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.grid import lattice
-from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, NODE, Labels, Leaves, as_tuples
+from nnlod_fenics.lod.elimination import HAT, MULTIPLIER, NODE, Labels, Leaf, Leaves, as_tuples
 from nnlod_fenics.lod.interpolation import element_hats
 
 __all__ = ["LeafTemplates", "cell_forms", "leaf_templates"]
@@ -19,15 +19,15 @@ IntArray = npt.NDArray[np.int64]
 
 
 class LeafTemplates(NamedTuple):
-    """The matrix of leaf k is ``constant[k] + Σ_c a_c per_cell[k, c]``.
+    """The matrix of leaf k is ``constant[k] + Σ_c a_c per_cell[k][c]``.
 
     Attributes:
-        per_cell: Shape ``(leaves, cells, m, m)``; for matrix-valued coefficients ``(leaves, cells·d², m, m)``.
-        constant: The constraints I_H w = 0, shape ``(leaves, m, m)``.
+        per_cell: For each leaf, shape ``(cells, m, m)``; for matrix-valued coefficients ``(cells·d², m, m)``.
+        constant: For each leaf, the constraints I_H w = 0, shape ``(m, m)``.
     """
 
-    per_cell: Array
-    constant: Array
+    per_cell: list[Array]
+    constant: list[Array]
 
 
 def cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
@@ -55,45 +55,56 @@ def cell_forms(dim: int, ratio: int) -> tuple[Array, Array]:
     return forms, product([mass] * dim)
 
 
+@lru_cache(maxsize=1)
+def _coarse_mass(dim: int, ratio: int) -> Array:
+    """∫ Λ_i Λ_j on an element of width one, cell by cell."""
+    corners, strides = lattice(*(2,) * dim), (ratio + 1) ** np.arange(dim)
+    hats, mass = element_hats(dim, ratio), cell_forms(dim, ratio)[1]
+    values = (hats[(cell + corners) @ strides] for cell in lattice(*(ratio,) * dim))
+    return np.asarray(sum(h.T @ mass @ h for h in values))
+
+
 @lru_cache(maxsize=8)
-def leaf_templates(dim: int, ratio: int, leaves: Leaves, spread: int, tensor: bool) -> LeafTemplates:
+def leaf_templates(ratio: int, leaves: Leaves, spread: int, tensor: bool) -> LeafTemplates:
     """Build the templates for an element of width one.
 
     Args:
-        dim: Space dimension.
         ratio: Fine cells per element along an axis, r.
         leaves: The parts of the element.
-        spread: Fine cells along an axis that share a coefficient value; divides the width of a leaf.
+        spread: Fine cells along an axis that share a coefficient value; divides the widths of all leaves.
         tensor: Whether the coefficient is matrix-valued.
 
     Returns:
-        Templates whose rows are the leaf's inner nodes, then ``leaves.labels``.
+        Templates whose rows are the leaf's inner nodes, then its ``labels``.
     """
-    corners, width = lattice(*(2,) * dim), leaves.width
-    labels = Labels.join([Labels.of(NODE, leaves.inner), leaves.labels])
+    found = [_template(ratio, leaf, at, spread, tensor) for leaf, at in zip(leaves.boxes, leaves.corners, strict=True)]
+    return LeafTemplates(*([part[which] for part in found] for which in (0, 1)))
+
+
+def _template(ratio: int, leaf: Leaf, origin: IntArray, spread: int, tensor: bool) -> tuple[Array, Array]:
+    """``per_cell`` and ``constant`` of one leaf, whose lower corner is ``origin``."""
+    dim = len(leaf.size)
+    corners = lattice(*(2,) * dim)
+    labels = Labels.join([Labels.of(NODE, leaf.inner), leaf.labels])
     number = {position: row for row, position in enumerate(as_tuples(labels.position[labels.nodes]))}
     forms, mass = cell_forms(dim, ratio)
-    hats = element_hats(dim, ratio)
+    hats, coarse_mass = element_hats(dim, ratio), _coarse_mass(dim, ratio)
     strides = (ratio + 1) ** np.arange(dim)
-    cells = lattice(*(ratio,) * dim)
-    hats_at = {key: hats[(cell + corners) @ strides] for key, cell in zip(as_tuples(cells), cells, strict=True)}
-    coarse_mass = sum(h.T @ mass @ h for h in hats_at.values())
     hat_rows, multiplier_rows = labels.at(HAT), labels.at(MULTIPLIER)
-    m, groups = len(labels), width // spread
-    per_cell = np.zeros((leaves.per_axis**dim, groups**dim, dim, dim, m, m))
-    constant = np.zeros((leaves.per_axis**dim, m, m))
-    for k, origin in enumerate(lattice(*(leaves.per_axis,) * dim) * width):
-        for cell in lattice(*(width,) * dim):
-            own = np.array([number[p] for p in as_tuples(cell + corners)])
-            values = hats_at[as_tuples((origin + cell)[None])[0]]
-            extend = np.zeros((2**dim, m))  # the corner values that each row stands for
-            extend[np.arange(2**dim), own] = 1
-            extend[:, hat_rows] = values
-            group = int((cell // spread) @ (groups ** np.arange(dim)))
-            per_cell[k, group] += extend.T @ forms @ extend
-            projection = np.linalg.solve(coarse_mass, values.T @ mass)
-            constant[k][np.ix_(multiplier_rows, own)] += projection
-            constant[k][np.ix_(own, multiplier_rows)] += projection.T
+    m, groups = len(labels), np.asarray(leaf.size) // spread
+    group_strides = np.cumprod([1, *groups[:-1]])
+    per_cell = np.zeros((int(np.prod(groups)), dim, dim, m, m))
+    constant = np.zeros((m, m))
+    for cell in lattice(*leaf.size):
+        own = np.array([number[p] for p in as_tuples(cell + corners)])
+        values = hats[(origin + cell + corners) @ strides]
+        extend = np.zeros((2**dim, m))  # the corner values that each row stands for
+        extend[np.arange(2**dim), own] = 1
+        extend[:, hat_rows] = values
+        per_cell[int((cell // spread) @ group_strides)] += extend.T @ forms @ extend
+        projection = np.linalg.solve(coarse_mass, values.T @ mass)
+        constant[np.ix_(multiplier_rows, own)] += projection
+        constant[np.ix_(own, multiplier_rows)] += projection.T
     if tensor:
-        return LeafTemplates(per_cell.reshape(len(constant), -1, m, m), constant)
-    return LeafTemplates(np.einsum("kcaapq->kcpq", per_cell), constant)
+        return per_cell.reshape(-1, m, m), constant
+    return np.einsum("caapq->cpq", per_cell), constant

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.scaling import scale_back, scale_batch
 
 __all__ = ["local_matrices"]
 
@@ -53,7 +54,8 @@ def local_matrices(
         :func:`nnlod_fenics.lod.reconstruction.reconstruct`.
 
     Raises:
-        InputError: If an argument does not fit.
+        InputError: If an argument does not fit, A is so large or small that S_T leaves the range of its type, or
+            not even one patch at a time fits into memory.
         NumericalError: If a patch cannot be solved; the message names it.
 
     Example:
@@ -71,12 +73,14 @@ def local_matrices(
     coefficient = check_coefficient(grid, A, batched=True)
     chosen = _check_elements(grid, elements)
     batched = (coefficient.ndim - grid.dim) % 2 == 1
-    batch = coefficient if batched else coefficient[None]
+    tensor = coefficient.ndim > grid.dim + 1
+    batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
     if method == "dolfinx":
         found = [_with_dolfinx(grid, a, chosen, correctors) for a in batch]
         results = [np.stack(parts) for parts in zip(*found, strict=True)]
     else:
         results = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors))
+    scale_back(results[0], exponents)
     if not batched:
         results = [result[0] for result in results]
     return tuple(results) if correctors else results[0]
@@ -96,6 +100,7 @@ class _Options:
         if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
             raise InputError(f"chunk must be a positive number of patches, got {chunk!r}.")
         self.device, self.chunk, self.correctors = device, chunk, correctors
+        self.torch_device = torch.device(device)
         self.numpy, self.torch = np.dtype(dtype), types[np.dtype(dtype)]
 
 
@@ -103,11 +108,17 @@ def _condensed(
     grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], options: _Options
 ) -> list[npt.NDArray[Any]]:
     from nnlod_fenics.lod.backsubstitution import solve_correctors
-    from nnlod_fenics.lod.condensation import Condensation, default_chunk
+    from nnlod_fenics.lod.budget import check_memory
+    from nnlod_fenics.lod.condensation import Condensation, default_chunk, free_memory
     from nnlod_fenics.lod.threads import spread_over_threads
 
-    condensation = Condensation(grid, A, options.device, options.torch)
     count = len(A) * len(elements)
+    if options.device == "cpu":
+        free = free_memory(options.torch_device)
+        check_memory(grid, count, A.ndim > grid.dim + 1, options.correctors, options.numpy.itemsize, free)
+    # Correctors need the factors too, which are not kept: blocks are computed where they are used.
+    kept = elements[:0] if options.correctors else elements
+    condensation = Condensation(grid, A, options.device, options.torch, kept)
     shapes: list[tuple[int, ...]] = [grid.local_matrix_shape]
     if options.correctors:
         shapes.append((2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim))

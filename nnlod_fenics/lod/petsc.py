@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import nnlod_fenics.compat  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 from petsc4py import PETSc

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import permutations, product
-from math import prod
+from math import factorial, prod
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def turned_lattice(dim: int, size: int) -> Tensor:
 
 def group_order(dim: int) -> int:
     """Number of symmetries, 2^d·d!."""
-    return len(turned_lattice(dim, 2))
+    return 2**dim * factorial(dim)
 
 
 @lru_cache(maxsize=8)
@@ -130,7 +130,8 @@ class Lifting(_Turned):
         Returns:
             Shape ``(n, outputs·|G|, t, …, t)``.
         """
-        result: Tensor = functional.linear(values, self.kernel().flatten(1)).movedim(-1, 1)
+        flat = functional.linear(values.flatten(0, -2), self.kernel().flatten(1))  # two axes: easier to export
+        result: Tensor = flat.unflatten(0, values.shape[:-1]).movedim(-1, 1)
         return result
 
 

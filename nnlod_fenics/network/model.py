@@ -17,7 +17,7 @@ from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.network.registry import build_network
+from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import ERRORS, WEIGHTS, has_estimator, load_weights, read_model, save_model
 from nnlod_fenics.network.trust import ErrorEstimator, load_estimator
@@ -215,7 +215,8 @@ class NNLOD:
 
     def _log(self, grid: Grid, A: npt.ArrayLike) -> Array:
         self.check_grid(grid)
-        return np.asarray(np.log(check_positive_field(grid, A)))
+        # contiguous: NumPy rounds the logarithms of other layouts differently
+        return np.asarray(np.log(np.ascontiguousarray(check_positive_field(grid, A))))
 
     def predict(self, grid: Grid, A: npt.ArrayLike | Tensor) -> Tensor:
         """Predict the local matrices for many coefficients, on the device of the network.
@@ -262,8 +263,12 @@ class NNLOD:
         # a homogeneous network need not see how large the field is, which float32 would round
         level = Z.double().mean(dim=tuple(range(1, 1 + d)), keepdim=True) * float(_is_homogeneous(self.network))
         padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(level).expand(Z.shape)))
-        predicted: Tensor = self.network.forward_field(padded, inside).double()
-        return predicted * level.exp().reshape(-1, 1, 1, 1) * self._rows_in_domain()
+        predicted = forward_of_field(self.network, self.grid, padded, inside).double()
+        rows = self._rows_in_domain()
+        if hasattr(self.network, "project"):  # once more: zero sums to the rounding of float64, not of float32
+            flat = self.network.project(predicted.flatten(0, 1), rows.repeat(len(Z), 1, 1))
+            predicted = flat.reshape(predicted.shape)
+        return predicted * level.exp().reshape(-1, 1, 1, 1) * rows
 
     def _rows_in_domain(self) -> Tensor:
         """1 for rows of nodes in the closure of D, 0 for the others, shape ``(num_elements, (2ℓ+2)^d, 1)``."""

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.windows import windows
 
 __all__ = ["PaperNetwork"]
 
@@ -48,10 +47,3 @@ class PaperNetwork(nn.Module):
         """
         rows, columns = self.grid.local_matrix_shape
         return self.layers(Z.flatten(1)).reshape(-1, columns, rows).mT
-
-    def forward_field(self, Z: Tensor, inside: Tensor) -> Tensor:
-        """All elements of padded fields; see :class:`nnlod_fenics.network.structured.StructuredNetwork`."""
-        d, step = self.grid.dim, self.grid.cells_per_element
-        size = self.grid.patch_width * step
-        patches = [windows(v, d, size, step).reshape(-1, *(size,) * d) for v in (Z, inside)]
-        return self(*patches).reshape(len(Z), -1, *self.grid.local_matrix_shape)

@@ -149,9 +149,9 @@ class StructuredNetwork(nn.Module):
             torch.cat([self._differences(level, mask, size), self._windows(mask, size)], dim=-1)
         )
         x = functional.gelu(self.head_blocks(x)).movedim(1, -1)
-        n, features = len(x), x.flatten(0, -2).float()
+        n, features = x.shape[0], x.flatten(0, -2).float()
         scale = _crop(level, self.ell, self.dim).reshape(-1, 1) + self._scale(features)
-        S = self._project(self.matrix(features), self._nodes(mask)) * scale.exp()[..., None]
+        S = self.project(self.matrix(features), self._nodes(mask)) * scale.exp()[..., None]
         return S.unflatten(0, (n, -1))
 
     def start_from(self, Z: Tensor, inside: Tensor, S: Tensor) -> None:
@@ -195,10 +195,10 @@ class StructuredNetwork(nn.Module):
         return self._windows(touched, 2 * self.ell + 2).reshape(-1, (2 * self.ell + 2) ** self.dim, 1)
 
     @staticmethod
-    def _project(S: Tensor, nodes: Tensor) -> Tensor:
+    def project(S: Tensor, nodes: Tensor) -> Tensor:
         """Orthogonal projection onto matrices with zero sums whose rows outside D are zero."""
         S = (S - S.mean(dim=2, keepdim=True)) * nodes
-        return S - nodes * (S.sum(dim=1, keepdim=True) / nodes.sum(dim=1, keepdim=True))
+        return S - nodes * (S.sum(dim=1, keepdim=True) / nodes.sum(dim=1, keepdim=True).clamp(min=1))
 
 
 def _mean_pool(x: Tensor, size: int) -> Tensor:

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import nnlod_fenics.compat  # noqa: F401
+
 from dolfinx import has_adios2, io
 
 from nnlod_fenics.errors import InputError, MissingDependencyError

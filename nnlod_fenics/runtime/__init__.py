@@ -2,6 +2,6 @@
 
 Modules: ``files`` (whole or not at all; JSON, HDF5), ``folder`` (may I write here, and the lock), ``launcher`` (ranks
 and cores, as the launcher tells them), ``devices`` (PyTorch's devices and threads), ``schedule`` and ``job`` (blocks of
-work under MPI), ``progress``, ``streams`` (the list of random streams), ``versions``, ``optional`` (parts of the
-software stack that may be missing).
+work under MPI), ``progress``, ``streams`` (the list of random streams), ``memory``, ``versions``, ``optional`` (parts
+of the software stack that may be missing).
 """

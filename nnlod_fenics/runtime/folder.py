@@ -126,8 +126,8 @@ def _check(folder: Path, contents: Contents, resume: bool, overwrite: bool) -> N
     if overwrite or resume:
         if resume and contents.mark not in own and not overwrite and _parts(own, contents):
             raise InputError(
-                f"{named} holds finished parts of {contents.what} but no {contents.mark}, without which they cannot "
-                f"be resumed; restore that file, or replace all with --overwrite."
+                f"{named} holds finished parts of {contents.what} ({_parts(own, contents)[0]}) but no {contents.mark}, "
+                "without which they cannot be resumed; restore that file, or replace all with --overwrite."
             )
         return
     if contents.mark in own:

@@ -36,7 +36,7 @@ class Interrupted(Exception):
 def world() -> Any:
     """MPI's COMM_WORLD; None without mpi4py."""
     try:
-        from mpi4py import MPI
+        from nnlod_fenics.compat import MPI
     except ImportError:
         return None
     return MPI.COMM_WORLD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from nnlod_fenics.errors import InputError
@@ -33,12 +34,11 @@ _LAUNCHERS = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),  # torchrun
 )
-_LOCAL_SIZES = (  # processes on this node; srun's is like 4(x2)
+_LOCAL_SIZES = (  # processes on this node
     "LOCAL_WORLD_SIZE",
     "OMPI_COMM_WORLD_LOCAL_SIZE",
     "MPI_LOCALNRANKS",
     "MV2_COMM_WORLD_LOCAL_SIZE",
-    "SLURM_STEP_TASKS_PER_NODE",
 )
 
 
@@ -75,10 +75,15 @@ def check_alone(what: str) -> None:
         )
 
 
-def local_ranks() -> int:
-    """Processes of this job on this node."""
-    found = (_number((os.environ.get(name) or "").split("(")[0].split(",")[0]) for name in _LOCAL_SIZES)
-    return max(next((count for count in found if count), 1), 1)
+def local_ranks(environment: Mapping[str, str] | None = None) -> int:
+    """Processes of this job on this node, as Open MPI, MPICH, torchrun or Slurm tells; one where none does."""
+    environment = os.environ if environment is None else environment
+    for name in _LOCAL_SIZES:
+        if count := _number(environment.get(name)):
+            return count
+    # Slurm has a list of nodes, "4(x2),3": the most crowded one counts.
+    nodes = environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(",")
+    return max([count for node in nodes if (count := _number(node.partition("(")[0]))], default=1)
 
 
 def available_cores() -> int:

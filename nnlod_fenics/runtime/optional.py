@@ -10,9 +10,9 @@ from nnlod_fenics.errors import MissingDependencyError
 __all__ = ["needed_for"]
 
 _INSTALL = {
-    "dolfinx": "FEniCSx 0.9 or newer (conda-forge: fenics-dolfinx, Debian: python3-dolfinx)",
-    "petsc4py": "petsc4py (conda-forge: petsc4py, Debian: python3-petsc4py)",
-    "mpi4py": "mpi4py (conda-forge: mpi4py, Debian: python3-mpi4py)",
+    "dolfinx": "FEniCSx 0.9 or newer (conda-forge: fenics-dolfinx, Debian: python3-dolfinx, pip: dolfinx-solver-real)",
+    "petsc4py": "petsc4py (conda-forge: petsc4py, Debian: python3-petsc4py, pip: dolfinx-solver-real)",
+    "mpi4py": "mpi4py (conda-forge: mpi4py, Debian: python3-mpi4py, pip: mpi4py)",
     "pyvista": "PyVista (pip: pyvista)",
 }
 _INSTALL |= {name: _INSTALL["dolfinx"] for name in ("basix", "ufl", "ffcx")}

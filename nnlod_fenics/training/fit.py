@@ -19,7 +19,7 @@ from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.loss import relative_loss
 from nnlod_fenics.network.model import NNLOD
-from nnlod_fenics.network.registry import build_network, count_parameters
+from nnlod_fenics.network.registry import build_network, check_network, count_parameters
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import DESCRIPTION, ERRORS, WEIGHTS, load_weights, read_model, save_model
 from nnlod_fenics.runtime.devices import sharing_cores
@@ -104,8 +104,8 @@ def train(
         data: A dataset, split 80 : 10 : 10 by realization; or training, validation and test data, see
             :class:`TrainingData`.
         folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
-        network: Name of the network, or a module of your own that maps what those of
-            :func:`nnlod_fenics.network.build_network` map; it is trained in its place.
+        network: Name of the network, or a module of your own, see :class:`nnlod_fenics.network.Network`; it
+            is trained in its place.
         options: Options of a network given by name.
         settings: How to train; the defaults of the network if None.
         resume: Resume an interrupted training.
@@ -181,6 +181,7 @@ def _module(
         raise InputError(f"options apply to a network given by name, got {options} with a module.")
     else:
         module = network
+    check_network(module, grid)
     if settings.init_from:
         _initialise(module, name, grid, settings.init_from)
     return module

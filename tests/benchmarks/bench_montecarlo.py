@@ -21,8 +21,8 @@ import numpy as np
 from nnlod_fenics import NNLOD
 from nnlod_fenics.config import load_config
 from nnlod_fenics.montecarlo import Estimate, MonteCarloSettings, monte_carlo
-from nnlod_fenics.montecarlo.estimate import mean_square_norm
 from nnlod_fenics.montecarlo.run import find_problem
+from nnlod_fenics.norms import l2_norm
 
 
 def parse() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def root_mean_square(values: list[float]) -> float:
 
 def describe(method: str, estimates: list[Estimate], best: np.ndarray) -> tuple[float, float]:
     """Print errors and costs of repetitions; measured and stated RMSE² × cost."""
-    error = root_mean_square([mean_square_norm(e.mean - best) for e in estimates])
+    error = root_mean_square([l2_norm(e.mean - best) for e in estimates])
     if method == "multifidelity":  # best is their mean, itself one of their errors away
         error *= np.sqrt(len(estimates) / (len(estimates) - 1))
     cost, stated = float(np.mean([e.cost for e in estimates])), root_mean_square([e.field_error for e in estimates])
@@ -60,22 +60,20 @@ def main() -> None:
     grid, law = find_problem(load_config(arguments.config, arguments.set), model)
 
     def run(method: str, samples: int, seed: int) -> Estimate:
-        return monte_carlo(grid, law, MonteCarloSettings(method, samples=samples, seed=seed), model)
+        return monte_carlo(grid, law, MonteCarloSettings(method=method, samples=samples, seed=seed), model)
 
     found = {
         method: [run(method, arguments.samples, seed) for seed in range(arguments.repeats)]
         for method in ("multifidelity", "lod")
     }
     best = np.mean([e.mean for e in found["multifidelity"]], axis=0)
-    print(
-        f"{law.settings()}, norm of the mean field {mean_square_norm(best):.4e}, {arguments.repeats} repetitions each"
-    )
+    print(f"{law.settings()}, norm of the mean field {l2_norm(best):.4e}, {arguments.repeats} repetitions each")
     work = {method: describe(method, estimates, best) for method, estimates in found.items()}
     for k, which in enumerate(("measured", "stated")):
         print(f"times cheaper at equal error ({which}): {work['lod'][k] / work['multifidelity'][k]:.1f}")
     network = run("nn", arguments.network_samples, 1000)
     biases = [e.network_bias for e in found["multifidelity"] if e.network_bias is not None]
-    bias = mean_square_norm(np.mean(biases, axis=0)) if biases else float("nan")
+    bias = l2_norm(np.mean(biases, axis=0)) if biases else float("nan")
     error = root_mean_square([e.field_error for e in found["multifidelity"]])
     print(
         f"nn alone: bias {bias:.2e} in L2(D), {bias / error:.1f} standard errors of multifidelity ({error:.2e}); "

@@ -21,6 +21,7 @@ import torch
 
 from nnlod_fenics import NNLOD, Grid
 from nnlod_fenics.fields import make_field
+from nnlod_fenics.lod.coarse import CoarseSolver, coarse_operator
 from nnlod_fenics.network import matrix_errors
 from nnlod_fenics.network.equivariant import GroupConvolution, Lifting, MatrixHead
 from nnlod_fenics.network.registry import NETWORKS
@@ -55,17 +56,9 @@ def make(grid: Grid, variance: float, count: int, device: str) -> tuple[np.ndarr
 
 
 def solutions(grid: Grid, S: np.ndarray) -> np.ndarray:
-    """Coarse solutions for f = 1 at the interior nodes, shape ``(k, n)``, by dense elimination."""
-    interior, n = grid.interior_numbers, grid.num_interior_nodes
-    rows = np.where(grid.patch_nodes >= 0, interior[grid.patch_nodes], -1)[:, :, None]
-    columns = interior[grid.element_nodes][:, None, :]
-    place = np.where((rows >= 0) & (columns >= 0), rows * n + columns, n * n).ravel()
-    load = np.full(n, float(grid.coarse) ** -grid.dim)
-    result = []
-    for matrices in S.astype(np.float64):
-        K = np.bincount(place, matrices.ravel(), n * n + 1)[:-1].reshape(n, n)
-        result.append(np.linalg.solve(K, load))
-    return np.stack(result)
+    """Coarse solutions for f = 1 at all nodes, shape ``(k, n)``."""
+    solver = CoarseSolver(grid)
+    return np.stack([solver.solve(coarse_operator(grid, matrices)).ravel() for matrices in S])
 
 
 def run(data: TrainingData, fresh: tuple[np.ndarray, np.ndarray], name: str, arguments: Any, extra: dict) -> dict:

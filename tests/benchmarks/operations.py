@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import chain
+
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.elimination import make_plan
 
@@ -24,15 +27,14 @@ def count_operations(grid: Grid) -> dict[str, float]:
         number of patches that share the result.
     """
     d, ell, plan = grid.dim, grid.ell, make_plan(grid.dim, grid.ratio, grid.ell)
-    rows = len(plan.leaves.labels)
-    cells = plan.leaves.width // max(grid.fine // grid.coefficient, 1) or plan.leaves.width
-    parts = plan.leaves.per_axis**d
-    size = plan.leaves.eliminated + rows
-    counts = {"leaves": parts * (2.0 * cells**d * size**2 + _elimination(plan.leaves.eliminated, rows))}
-    counts["elements"] = 0.0
-    for merge in plan.inside:
-        parts //= len(merge.offsets)
-        counts["elements"] += parts * _elimination(merge.eliminated, len(merge.labels))
+    spread = grid.fine // grid.coefficient
+    cell = spread**d if plan.leaves.cut_evenly(spread) else 1
+    counts = {"leaves": 0.0, "elements": 0.0}
+    for leaf in plan.leaves.boxes:
+        rows, cells = len(leaf.labels), math.prod(leaf.size) // cell
+        counts["leaves"] += 2.0 * cells * (leaf.eliminated + rows) ** 2 + _elimination(leaf.eliminated, rows)
+    for part in chain(*plan.inside):
+        counts["elements"] += _elimination(part.merge.eliminated, len(part.merge.labels))
     for axis, merge in zip(range(d - 1, 0, -1), plan.windows, strict=True):
         counts[f"windows along axis {axis}"] = _elimination(merge.eliminated, len(merge.labels))
     column, face = 2 * (2 * ell + 2) ** (d - 1), plan.face

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import h5py
 import killing
 import numpy as np
 import pytest
+from waiting import PATIENCE, wait_for
 
 import nnlod_fenics.dataset.generate as generation
 from nnlod_fenics import InputError, NumericalError
@@ -40,7 +40,9 @@ def config(*extra: str):
 def test_killed_at_random_moments_and_resumed(tmp_path):
     """Fourteen times SIGKILL: nothing finished is computed again, and every file is that of an undisturbed run."""
     script = Path(killing.__file__)
-    done = subprocess.run([sys.executable, script, tmp_path / "d", tmp_path / "log", "14"], timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "d", tmp_path / "log", "14"], timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0
     attempts = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [attempt["killed"] for attempt in attempts] == [True] * 14 + [False]
@@ -88,7 +90,7 @@ def test_full_disk(tmp_path):
     script = FULL_DISK.format(disk=tmp_path / "disk", out=tmp_path, settings=settings, small="600k")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        [*command, "bash", "-c", script], capture_output=True, text=True, env=environment, timeout=120, check=False
+        [*command, "bash", "-c", script], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     message = (tmp_path / "message").read_text().strip()
@@ -124,13 +126,10 @@ def test_signals_drop_the_block_and_say_resumable(tmp_path, number):
     command = [sys.executable, "-m", "nnlod_fenics", "generate", "-o", str(tmp_path / "d")]
     command += [item for setting in [*TINY, "dataset.realizations=20000"] for item in ("-s", setting)]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("d/blocks/0*.h5")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    start = time.monotonic()
+    wait_for(lambda: list(tmp_path.glob("d/blocks/0*.h5")), job)
     job.send_signal(number)
-    _, message = job.communicate(timeout=30)
-    assert job.returncode == EXIT_RESUMABLE and time.monotonic() - start < 10
+    _, message = job.communicate(timeout=PATIENCE)
+    assert job.returncode == EXIT_RESUMABLE
     assert "run again with --resume" in message and "Traceback" not in message
     assert {path.suffix for path in (tmp_path / "d").rglob("*") if path.is_file()} == {".h5"}
     assert not list((tmp_path / "d").rglob(".*"))
@@ -167,14 +166,14 @@ def test_two_jobs_on_one_output(tmp_path):
 
     def waiting(*args, **kwargs):
         entered.set()
-        leave.wait(60)
+        leave.wait(PATIENCE)
         return original(*args, **kwargs)
 
     generation.local_matrices = waiting
     try:
         first = threading.Thread(target=generate, args=(config(), tmp_path / "d"))
         first.start()
-        assert entered.wait(60)
+        assert entered.wait(PATIENCE)
         for options in ({"resume": True}, {"overwrite": True}):
             with pytest.raises(InputError, match="is in use by another job"):
                 generate(config(), tmp_path / "d", **options)
@@ -197,12 +196,18 @@ def test_a_damaged_block_is_computed_again(tmp_path, capsys):
     assert files(tmp_path / "d") == whole
 
 
-def test_leftovers_of_an_interrupted_overwrite(tmp_path):
-    """Killed between removing the index and the blocks: the blocks are known as leftovers, not as the user's."""
+def test_finished_blocks_without_an_index_are_kept_unless_told_otherwise(tmp_path):
+    """Deleted by hand, or by a job that was killed while it replaced them: hours of work, or leftovers."""
     generate(config("dataset.seed=5"), tmp_path / "d")
     (tmp_path / "d" / INDEX).unlink()
     (tmp_path / "d" / "blocks" / ".000007-abc.h5").write_text("half")
-    assert files(generate(config(), tmp_path / "d")) == files(generate(config(), tmp_path / "whole"))
+    before = files(tmp_path / "d")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(InputError, match=r"holds finished parts of a dataset .* no dataset\.h5.*--overwrite"):
+            generate(config(), tmp_path / "d", **options)
+    assert files(tmp_path / "d") == before
+    found = files(generate(config(), tmp_path / "d", overwrite=True))
+    assert found == files(generate(config(), tmp_path / "whole"))
 
 
 def test_nothing_is_left_where_nothing_could_be_made(tmp_path):

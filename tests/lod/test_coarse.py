@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError, coarse_matrix, local_matrices, solve_coarse, solve_fine
 from nnlod_fenics.lod.coarse import load_vector
@@ -110,6 +111,6 @@ def test_bad_input():
 def test_parallel_assembly_and_solve_equal_serial():
     script = Path(__file__).parents[1] / "mpi" / "coarse_matrix.py"
     command = ["mpirun", "-n", "2", "--bind-to", "none", sys.executable, str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("equal to serial") == 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nnlod_fenics import Grid, InputError, local_matrices
+from nnlod_fenics.lod.condensation import Condensation
 
 METHODS = ["condensed", "dolfinx"]
 
@@ -132,6 +133,34 @@ def test_chunks_batches_and_subsets_give_the_same():
     np.testing.assert_allclose(
         local_matrices(grid, A, method="dolfinx", elements=[24, 3]), S[:, [24, 3]], rtol=0, atol=1e-11
     )
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 9, 36, 1), Grid(2, 7, 28, 1), Grid(2, 8, 32, 2), Grid(3, 4, 8, 1)], ids=str)
+def test_only_elements_in_the_patches_of_those_asked_for_are_eliminated(grid, monkeypatch):
+    eliminated = []
+    original = Condensation.element_blocks
+
+    def noted(self, which):
+        eliminated.extend(which.tolist())
+        return original(self, which)
+
+    A = np.stack([rough(grid, seed) for seed in range(2)])
+    everything = local_matrices(grid, A)
+    monkeypatch.setattr(Condensation, "element_blocks", noted)
+    for elements in ([0], [grid.num_elements // 2], [grid.num_elements - 1, 2, 2, 0]):
+        eliminated.clear()
+        found = local_matrices(grid, A, elements=elements)
+        boxes = [grid.patch_box(element) for element in elements]
+        near = {
+            number
+            for number, at in enumerate(grid.elements.tolist())
+            if any(all(s <= a < s + n for a, s, n in zip(at, start, size, strict=True)) for start, size in boxes)
+        }
+        assert sorted(eliminated) == sorted(near) + [number + grid.num_elements for number in sorted(near)]
+        np.testing.assert_allclose(found, everything[:, elements], rtol=0, atol=1e-13 * np.abs(everything).max())
+    eliminated.clear()
+    local_matrices(grid, A, elements=[])
+    assert not eliminated
 
 
 def test_single_precision():

@@ -14,6 +14,7 @@ import torch
 from fault_job import PLACES
 from montecarlo_job import FUNCTIONALS, SETTINGS
 from problem import GRID, LevelLaw, wrong_model
+from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, InputError, solvers
 from nnlod_fenics.montecarlo import BoxAverage, PointValue, monte_carlo, sampling
@@ -150,7 +151,7 @@ def test_errors_of_rank_0_reach_all(tmp_path):
     command = ["mpirun", "-n", "2", "--bind-to", "none", sys.executable]
     command += [str(Path(__file__).with_name("fault_job.py")), str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
     for place in PLACES:
         first, second = ((tmp_path / f"{place}-{rank}.txt").read_text() for rank in range(2))

@@ -66,12 +66,12 @@ def looks(settings, widths, plan=None):
 
 
 def test_tolerance_must_hold_twice():
-    settings = MonteCarloSettings("lod", tolerance=1.0)
+    settings = MonteCarloSettings(method="lod", tolerance=1.0)
     assert looks(settings, [1.0, 0.9]) == ([32, 40], "tolerance")
     assert looks(settings, [0.9, 1.2, 0.9, 0.9]) == ([32, 40, 64, 80], "tolerance")  # 1.1 · 1.2² · 40 = 63.4
     assert looks(settings, [100, 0.5, 0.5]) == ([32, 128, 160], "tolerance")
-    assert looks(MonteCarloSettings("lod", tolerance=1.0, samples=50), [9, 9]) == ([32, 50], "samples")
-    assert looks(MonteCarloSettings("lod", samples=50), []) == ([50], "samples")
+    assert looks(MonteCarloSettings(method="lod", tolerance=1.0, samples=50), [9, 9]) == ([32, 50], "samples")
+    assert looks(MonteCarloSettings(method="lod", samples=50), []) == ([50], "samples")
 
 
 def two_models(low=1.0, high=20.0, budget=np.inf, seed=0):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from montecarlo_job import FUNCTIONALS, SETTINGS
 from problem import GRID, LevelLaw, mean_solution, wrong_model
+from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError, solve
 from nnlod_fenics.fields import make_field
@@ -144,7 +145,7 @@ def test_same_bits_for_every_number_of_ranks(ranks, tmp_path):
     command = ["mpirun", "-n", str(ranks), "--bind-to", "none", sys.executable]
     command += [str(Path(__file__).with_name("montecarlo_job.py")), str(tmp_path / "m.npz")]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
     written, whole = np.load(tmp_path / "m.npz"), estimate()
     for name in ("mean", "variance", "standard_error"):

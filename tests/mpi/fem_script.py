@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from nnlod_fenics.compat import MPI
+
 import h5py
 import numpy as np
 from dolfinx import has_adios2
-from mpi4py import MPI
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.fem import FineSolver, solve_fine

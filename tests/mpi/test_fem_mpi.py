@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 pytest.importorskip("dolfinx")
 
@@ -21,7 +22,7 @@ def test_parallel_solution_is_the_serial_one(ranks: int, tmp_path: Path) -> None
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -107,7 +107,7 @@ def test_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError("no space left")
 
     monkeypatch.setattr("nnlod_fenics.output.paraview._write_vti", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match=r"u\.vti' cannot be written: no space"):
         write_arrays(path, 1, {"u": np.ones(3)})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["u.vti"]

@@ -17,16 +17,18 @@ import numpy as np
 import pytest
 import torch
 import train_job
+from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import matrix_errors
 from nnlod_fenics.network.equivariant import group_order
 from nnlod_fenics.network.storage import load_tensors
+from nnlod_fenics.runtime.devices import sharing_cores
 from nnlod_fenics.training import PAPER, Blocks, TrainingData, TrainingSettings, evaluate_loss, train
 from nnlod_fenics.training.augment import turned
 from nnlod_fenics.training.online import OnlineDataset
-from nnlod_fenics.training.processes import adopt_launcher, sharing_cores
+from nnlod_fenics.training.processes import adopt_launcher
 
 OPTIONS = {"channels": 4, "means": 4}
 SCRIPT = str(Path(train_job.__file__))
@@ -155,7 +157,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     """Up to the order of sums in float32."""
     train_job.job(str(tmp_path / "one"), ALL, resume=False)
     started = start_two(tmp_path / "two")
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    assert [process.wait(timeout=PATIENCE) for process in started] == [0, 0]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 3
     np.testing.assert_allclose(two, one, rtol=1e-4)
@@ -163,11 +165,11 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
 
 def test_what_fails_on_one_process_ends_all(tmp_path):
     """The first process finds the output occupied; the second neither goes on nor waits, and says which failed."""
-    (tmp_path / "notes.txt").touch()
+    (tmp_path / "training.json").touch()
     ranks = start_two(tmp_path, stderr=subprocess.PIPE, text=True)
-    ends = [process.communicate(timeout=120)[1] for process in ranks]
+    ends = [process.communicate(timeout=PATIENCE)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [1, 1]
-    assert "already holds files" in ends[0] and "process 0 of this training failed: output" in ends[1]
+    assert "already holds a training" in ends[0] and "process 0 of this training failed: output" in ends[1]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_resuming_another_training_is_refused(data, tmp_path):
     train(data, tmp_path, "structured", OPTIONS, settings)
     for name, value in (("learning_rate", 0.1), ("beta2", 0.9), ("ema", 0.5), ("epochs", 2)):
         with pytest.raises(InputError, match=f"another {name} "):
-            train(data, tmp_path, "structured", OPTIONS, replace(settings, **{name: value}), resume=True)
+            train(data, tmp_path, "structured", OPTIONS, settings.changed(**{name: value}), resume=True)
     with pytest.raises(InputError, match="another network"):
         train(data, tmp_path, "structured", {"channels": 2, "means": 2}, settings, resume=True)
     Z, S = data.train
@@ -260,7 +262,7 @@ def test_resuming_another_training_is_refused(data, tmp_path):
         with pytest.raises(InputError, match="another training_set"):
             train(replace(data, **change), tmp_path, "structured", OPTIONS, settings, resume=True)
     (tmp_path / "training.json").unlink()
-    with pytest.raises(InputError, match="holds a model but no training"):
+    with pytest.raises(InputError, match=r"holds finished parts of a training \(model\.json\) but no training\.json"):
         train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 

@@ -281,6 +281,10 @@ def test_interval_of_the_distance_of_means():
         hits += part["low"] < 0.1 < part["high"]
     low, high = stats.binom.ppf([1e-6, 1 - 1e-6], 300, 0.95)
     assert low <= hits <= high
+    heights = np.array([1.1, 1.3, 1.2, 1.5])  # for a fixed reference the distance is a mean, with its standard error
+    part = distance_of_means(heights[:, None, None] * hat, np.stack([hat] * 4))
+    assert part["mean"] == pytest.approx(heights.mean() - 1)
+    assert part["standard error"] == pytest.approx(heights.std(ddof=1) / 2)
 
 
 def test_compare_means():

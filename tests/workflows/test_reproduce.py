@@ -9,22 +9,22 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.cli import main
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
-from nnlod_fenics.dataset.folder import locked
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.fields.parameters import parse_parameter
 from nnlod_fenics.norms import l2_norm
+from nnlod_fenics.runtime.folder import locked
 from nnlod_fenics.runtime.job import Interrupted
 from nnlod_fenics.training import TrainingSettings
 from nnlod_fenics.workflows.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
@@ -97,7 +97,7 @@ def test_experiments_are_those_of_the_settings_files():
             assert config.dataset.realizations == scale.count(experiment, size)
             ours = TrainingSettings.from_dict(training_settings(scale, experiment, "paper", size))
             theirs = config.training
-            assert ours == (replace(theirs, drops=theirs.drops[:1]) if experiment.hierarchical else theirs)
+            assert ours == (theirs.changed(drops=theirs.drops[:1]) if experiment.hierarchical else theirs)
     base = load_config(CONFIG / "base.toml")
     assert base.field == BASE.training_field and base.dataset.realizations == scale.count(BASE, "large")
 
@@ -162,6 +162,7 @@ def test_folders_that_cannot_be_written(tmp_path):
 
 
 def test_one_of_several_ranks(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     refused(tmp_path, "reproduce must be run as a single process, got 2 ranks")
 
@@ -384,7 +385,7 @@ def test_an_interrupted_training_goes_on(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     def interrupted(data, folder, network, options, settings, **how):
-        return train(data, folder, network, options, replace(settings, checkpoint_minutes=0.0), on_epoch=stop, **how)
+        return train(data, folder, network, options, settings.changed(checkpoint_minutes=0.0), on_epoch=stop, **how)
 
     source = Pipeline(TINY, Cache(run[0] / "tiny" / "cache"))
     shutil.copytree(source.data(EXPERIMENTS["1"]).folder, tmp_path / source.data(EXPERIMENTS["1"]).key)
@@ -541,7 +542,7 @@ def browse(path: Path, profile: Path) -> tuple[str, list[str]]:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={profile}", "--window-size=390,844", "--hide-scrollbars", "--enable-logging=stderr"]
     command += ["--virtual-time-budget=10000", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title is not None, done.stdout[:1000]

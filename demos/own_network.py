@@ -4,7 +4,8 @@
 #
 # - write a network as a plain PyTorch module,
 # - train it in the place of the networks of the package,
-# - load it, and solve with it.
+# - load it, and solve with it,
+# - make it known by a name, so that settings can refer to it.
 #
 # ## What a network is
 #
@@ -24,7 +25,7 @@ import torch
 from torch import nn
 
 from nnlod_fenics import NNLOD, Dataset, TrainingSettings, generate, load_config, make_field, solve, train
-from nnlod_fenics.network import count_parameters
+from nnlod_fenics.network import build_network, count_parameters, register_network
 from nnlod_fenics.norms import relative_l2
 from nnlod_fenics.output.figures import plot_cross_sections, plot_local_matrix, plot_loss
 from nnlod_fenics.runtime.streams import Stream
@@ -96,9 +97,7 @@ plot_loss(arguments.output / "loss.png", [h["train"] for h in history], [h["vali
 #
 # ## Use
 #
-# A model folder holds weights and no code, so that the module is given again when it is loaded. A network that is to be
-# found by its name, in settings files too, is registered once in each program:
-# `nnlod_fenics.network.register_network("two-convolutions", TwoConvolutions)`.
+# A model folder holds weights and no code, so that the module is given again when it is loaded.
 
 model = NNLOD.load(folder, network=TwoConvolutions(grid))
 print(f"test loss (4.1): {model.test_loss:.2e}")
@@ -116,3 +115,12 @@ print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(predicted.u, ex
 # ![A local matrix, computed and predicted](out_own_network/local_matrix.png)
 #
 # ![The solutions along two lines](out_own_network/cross_sections.png)
+#
+# ## Name
+#
+# From here on, `network.name = "two-convolutions"` works in settings, with the arguments of the class as options, and a
+# model that was trained by that name is loaded without its module. Each program that uses it registers it first.
+
+register_network("two-convolutions", TwoConvolutions)
+named = load_config(None, ["network.name=two-convolutions", "network.options={channels = 16}"]).network
+print(f"{count_parameters(build_network(named.name, grid, **named.options))} weights with fewer channels")

@@ -47,6 +47,7 @@ STYLE = """
 .rst-content .highlight pre { overflow-x: auto; }
 img { max-width: 100%; }
 .rst-content table td, .rst-content table th { white-space: normal !important; }
+mi[mathvariant] { margin-right: 0.1em; }
 mi:not([mathvariant]) { text-transform: none; font-style: italic; }
 """
 
@@ -120,6 +121,7 @@ def configuration(root: Path, site: Path, nav: list[Any]) -> dict[str, Any]:
         "filters": "public",
         "heading_level": 2,
         "members_order": "source",
+        "merge_init_into_class": True,
         "separate_signature": True,
         "show_root_heading": True,
         "show_root_full_path": True,

@@ -188,7 +188,9 @@ def train(
     plot_loss(output / "loss.png", [h["train"] for h in history], [h["validation"] for h in history], drops)
     losses = read_model(output)["losses"]
     rows = [(f"loss (4.1), {name}", f"{losses[name]:.3e}") for name in ("train", "validation", "test")]
-    rows.append(("epoch of the smallest validation loss", f"{losses['epoch']}"))
+    rows.append(("epoch of the smallest validation loss", f"{losses['epoch'] or '0, the start'}"))
+    if "start" in losses:
+        rows.append(("validation loss of the start", f"{losses['start']:.3e}"))
     _print_table(f"trained {output}", rows)
 
 

@@ -71,7 +71,14 @@ class Plan:
         return fits
 
 
-def make_plan(pilot: Moments, aim: slice, cost_high: float, cost_low: float, budget: float = math.inf) -> Plan:
+def make_plan(
+    pilot: Moments,
+    aim: slice,
+    cost_high: float,
+    cost_low: float,
+    budget: float = math.inf,
+    tolerated: float = 0.0,
+) -> Plan:
     """Optimal allocation for the means of some quantities, from a pilot run.
 
     For n pairs and N low-fidelity samples in all, the variance of the multifidelity mean, summed over the
@@ -83,6 +90,10 @@ def make_plan(pilot: Moments, aim: slice, cost_high: float, cost_low: float, bud
     for a single one the result of Peherstorfer, Willcox & Gunzburger (2016, theorem 3.4). All other
     quantities have their own α as well. For the variance γ = α² (1 − n/N), optimal if (Q, G) is Gaussian.
 
+    No run has fewer than :data:`LEAST_PAIRS` pairs. Where these reach the tolerated variance v with fewer low-fidelity
+    samples than that, the cheapest numbers are n = LEAST_PAIRS and the N for which the variance is v; for a v that
+    as many plain samples have, or if plain samples are cheaper, the estimator is the plain one.
+
     Args:
         pilot: Moments of pairs (Q, G), at least 4.
         aim: The quantities whose variances are to be small: nodal values of the mean field, or a functional.
@@ -90,6 +101,7 @@ def make_plan(pilot: Moments, aim: slice, cost_high: float, cost_low: float, bud
         cost_low: Cost c_G of a sample of G.
         budget: What may be spent, in samples of Q; N/n is made smaller where there would be fewer than
             :data:`LEAST_PAIRS` pairs.
+        tolerated: Variance v of the mean, summed over the quantities that are aimed at, which is small enough.
 
     Returns:
         The plan.
@@ -104,6 +116,7 @@ def make_plan(pilot: Moments, aim: slice, cost_high: float, cost_low: float, bud
     if explained > 0:
         ratio = min(math.sqrt(explained * cost_high / max(rest * cost_low, 1e-300)), _LARGEST_RATIO)
         ratio = min(ratio, (budget / LEAST_PAIRS - 1) * cost_high / cost_low)
+        ratio = min(ratio, explained / max(tolerated * LEAST_PAIRS - rest, 1e-300))
     if ratio > 1:
         gain = total * cost_high / ((rest + explained / ratio) * (cost_high + ratio * cost_low))
     if gain <= 1:  # the low-fidelity model does not pay

@@ -20,7 +20,10 @@ class Goal:
 
     Without ``tolerance`` and ``seconds`` there is one round. With ``seconds`` alone each doubles the samples before.
     With ``tolerance`` the error is looked at after each round, and the next one is as long as it promises to take, up
-    to four times of what there is.
+    to four times of what there is. The first round of ``"multifidelity"`` has the fewest pairs and as many samples of
+    the network as the pilot run finds worth while for the tolerance
+    (:func:`nnlod_fenics.montecarlo.allocation.make_plan`): up to whole blocks, it costs no more than the cheapest run
+    of at least so many pairs that is predicted to reach the tolerance.
 
     A width that is looked at again and again is below the tolerance first where it happens to be estimated too small.
     So the tolerance must hold at two consecutive looks, the second one with a quarter more samples. Measured with

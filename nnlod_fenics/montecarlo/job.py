@@ -7,19 +7,22 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nnlod_fenics.config.montecarlo import MonteCarloSettings
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.montecarlo.allocation import Plan, make_plan
+from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Plan, make_plan
 from nnlod_fenics.montecarlo.estimate import Progress, make_estimate
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.goal import Goal
 from nnlod_fenics.montecarlo.sampling import BATCH, BlockResult, Sampler
 from nnlod_fenics.montecarlo.store import Store
+from nnlod_fenics.norms import l2_norm
 from nnlod_fenics.runtime.job import STOPPED, Interrupted, StopSignal, is_first, on_first, run_blocks
 from nnlod_fenics.runtime.progress import show_progress
 from nnlod_fenics.runtime.schedule import Schedule
+from nnlod_fenics.statistics import half_width
 
 __all__ = ["Job"]
 
@@ -79,7 +82,24 @@ class Job:
         nodes = slice(0, self._grid.num_nodes)
         at = None if settings.target is None else nodes.stop + names.index(settings.target)
         aim = nodes if at is None else slice(at, at + 1)
-        return make_plan(pilot, aim, high, low, math.inf if settings.samples is None else settings.samples - spent)
+        budget = math.inf if settings.samples is None else settings.samples - spent
+        return make_plan(pilot, aim, high, low, budget, self._tolerated(pilot.covariance[0, 0][aim]))
+
+    def _tolerated(self, variance: npt.NDArray[np.float64]) -> float:
+        """Sum of the squared errors of what is aimed at for which the width is the tolerance, by the pilot's variances.
+
+        In the L²(D) norm as if the errors of all nodes fell alike; in an interval with the quantile of
+        :data:`LEAST_PAIRS` samples, the fewest there are.
+        """
+        tolerance, target = self._settings.tolerance, self._settings.target
+        if tolerance is None or not variance.any():
+            return 0.0
+        if target is not None:
+            error = tolerance / float(half_width(1.0, LEAST_PAIRS - 1, self._settings.level))
+            return error * error  # infinite where a power would overflow
+        nodes = (self._grid.coarse + 1,) * self._grid.dim
+        share = tolerance / l2_norm(np.sqrt(variance).reshape(nodes))
+        return float(variance.sum()) * share * share
 
     def _costs(self) -> tuple[float, float]:
         """Costs of a sample of the reference method and of the network, drawing its field included."""

@@ -100,6 +100,10 @@ def train(
 ) -> Path:
     """Train a network and keep the weights of the smallest validation loss.
 
+    With ``settings.init_from`` the weights that the training starts from are a candidate, too, as epoch 0: the result
+    has never a larger validation loss than its start. The default step size is then a smaller one,
+    :data:`nnlod_fenics.config.training.FINE_TUNING_RATE`.
+
     Args:
         data: A dataset, split 80 : 10 : 10 by realization; or training, validation and test data, see
             :class:`TrainingData`.
@@ -113,7 +117,8 @@ def train(
         on_epoch: Called after each epoch with its number, training and validation loss.
 
     Returns:
-        The folder: ``model.json``, ``weights.safetensors`` and ``loss.json``.
+        The folder: ``model.json``, ``weights.safetensors`` and ``loss.json``. In ``model.json``, ``losses`` are those
+        of the kept weights; with ``init_from``, ``start`` among them is the validation loss of the start.
 
     Raises:
         InputError: If an argument does not fit.
@@ -203,6 +208,7 @@ def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any]
     with group.agreeing():
         train, validation = sets.train(first_epoch), sets.held_out(sets.data.validation)
         log = _TensorBoard(run.folder) if first and settings.tensorboard else None
+    _evaluate_start(run, train, validation, description)
     with show_progress("train", settings.epochs, enabled=first) as report:
         while len(run.history) < settings.epochs and not 0 < settings.patience <= run.stale_epochs:
             number, best, start = len(run.history), run.best, time.monotonic()
@@ -214,7 +220,7 @@ def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any]
             with group.agreeing():
                 if first:
                     if losses["validation"] < best:
-                        save_model(run.folder, description | {"losses": losses | {"epoch": number + 1}}, run.kept)
+                        _save(run, description, losses, number + 1)
                     write_json(run.folder / HISTORY, run.history)
                 run.checkpoint()
                 report(number + 1, f"loss {loss:.2e}, validation {losses['validation']:.2e}")
@@ -224,6 +230,27 @@ def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any]
                     on_epoch(number + 1, loss, losses["validation"])
     with group.agreeing():
         run.checkpoint(force=True)
+
+
+def _evaluate_start(run: Run, train: Blocks, validation: Blocks, description: dict[str, Any]) -> None:
+    """Make the weights that a fine-tuning starts from its first candidate."""
+    if not run.settings.init_from or run.start is not None or not run.untouched:
+        return
+    sets = {"train": train, "validation": validation}
+    losses = {name: _shared_loss(run.kept, blocks, run.group) for name, blocks in sets.items()}
+    if not np.isfinite(losses["validation"]):
+        return
+    run.start = losses["validation"]
+    with run.group.agreeing():
+        if run.group.rank == 0:
+            _save(run, description, losses, 0)
+        run.checkpoint(force=True)
+
+
+def _save(run: Run, description: dict[str, Any], losses: dict[str, float], epoch: int) -> None:
+    """Write the weights of an epoch as the model."""
+    start = {} if run.start is None else {"start": run.start}
+    save_model(run.folder, description | {"losses": losses | {"epoch": epoch} | start}, run.kept)
 
 
 def _conclude(run: Run, sets: _Sets, training_fields: npt.NDArray[Any] | Tensor) -> None:

@@ -43,6 +43,8 @@ class Run:
 
     Attributes:
         history: One entry an epoch: ``train`` and ``validation`` loss, ``rate``, ``seconds``.
+        start: Validation loss of the weights that a fine-tuning starts from, a candidate like those of every epoch;
+            None where there is no such start.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Run:
         self._identity = identity or {}
         self.network, self.settings, self.group, self.folder = network, settings, group, folder
         self.history: list[dict[str, float]] = []
+        self.start: float | None = None
         self._step, self._total = 0, torch.zeros((), dtype=torch.float64, device=group.device)
         self._parallel = group.parallel(network)
         make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
@@ -77,18 +80,29 @@ class Run:
 
     @property
     def best(self) -> float:
-        """Smallest validation loss so far."""
-        return min((entry["validation"] for entry in self.history), default=float("inf"))
+        """Smallest validation loss so far; infinite before the first."""
+        return self._candidates[self.best_epoch]
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the smallest validation loss, from 0; −1 before the first."""
-        return int(np.argmin([entry["validation"] for entry in self.history])) if self.history else -1
+        """Epoch of the smallest validation loss, from 1; 0 for the start, and before the first epoch."""
+        return int(np.argmin(self._candidates))
 
     @property
     def stale_epochs(self) -> int:
         """Epochs since the smallest validation loss."""
-        return len(self.history) - 1 - self.best_epoch if self.history else 0
+        return len(self.history) - self.best_epoch
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the weights are still the initial ones."""
+        return not self.history and not self._step
+
+    @property
+    def _candidates(self) -> list[float]:
+        """Validation losses of the start and of each epoch."""
+        start = float("inf") if self.start is None else self.start
+        return [start, *(entry["validation"] for entry in self.history)]
 
     def epoch(self, blocks: Blocks) -> float:
         """Go on with the current epoch to its end.
@@ -127,7 +141,9 @@ class Run:
         self.history.append(entry)
 
     def _diverged(self, name: str, loss: float, epoch: int) -> NumericalError:
-        kept = f"the best weights, of epoch {1 + self.best_epoch}, are kept" if self.history else "no weights are kept"
+        kept = f"the best weights, of epoch {self.best_epoch}, are kept" if self.history else "no weights are kept"
+        if self.start is not None and not self.best_epoch:
+            kept = "the weights of the start are kept"
         return NumericalError(
             f"the {name} loss is {loss} in epoch {epoch + 1}; {kept}. Try a smaller training.learning_rate."
         )
@@ -174,6 +190,7 @@ class Run:
         state = {
             **self._table(),
             "history": self.history,
+            "start": self.start,
             "step": self._step,
             "total": float(self._total),
         }
@@ -212,7 +229,7 @@ class Run:
             number, name = key.split(".")
             optimizer.setdefault(int(number), {})[name] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": optimizer})
-        self.history, self._step = state["history"], state["step"]
+        self.history, self._step, self.start = state["history"], state["step"], state.get("start")
         self._total.fill_(state["total"])
 
     def _check_state(self, state: dict[str, Any]) -> None:
@@ -221,6 +238,7 @@ class Run:
         fits = {
             "tensors": isinstance(state.get("tensors"), str) and "/" not in str(state.get("tensors")),
             "history": isinstance(history, list) and all(isinstance(e, dict) and "validation" in e for e in history),
+            "start": isinstance(state.get("start"), (float, int, type(None))),  # version 0.1 had none
             "step": isinstance(state.get("step"), int),
             "total": isinstance(state.get("total"), (int, float)),
         }

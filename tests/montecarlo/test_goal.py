@@ -9,14 +9,15 @@ import pytest
 
 from nnlod_fenics import InputError
 from nnlod_fenics.montecarlo import MonteCarloSettings
-from nnlod_fenics.montecarlo.allocation import make_plan
-from nnlod_fenics.montecarlo.estimators import Moments, control_variate, plain
+from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, make_plan
+from nnlod_fenics.montecarlo.estimators import Moments, _exponents, control_variate, plain
 from nnlod_fenics.montecarlo.goal import Goal
 
 REPETITIONS = 400
 SIZES = {"samples": 4, "pilot": 8, "low": 32}
 SPREAD = 0.3
 MEAN = np.exp(SPREAD**2 / 2)
+T_OF_LEAST_PAIRS = 2.131  # quantile of Student's t with 15 degrees of freedom
 
 
 def draw(rng, count):
@@ -29,7 +30,10 @@ def run(method, seed, tolerance):
     """One run until the tolerance holds; mean, half-width and number of looks."""
     rng, looks = np.random.default_rng(seed), 0
     settings = MonteCarloSettings(method=method, tolerance=tolerance, cost_ratio=20.0)
-    plan = make_plan(Moments.of(draw(rng, 32)), slice(1), 20.0, 1.0) if method == "multifidelity" else None
+    plan = None
+    if method == "multifidelity":
+        tolerated = (tolerance / T_OF_LEAST_PAIRS) ** 2
+        plan = make_plan(Moments.of(draw(rng, 32)), slice(1), 20.0, 1.0, tolerated=tolerated)
     goal, found = Goal(settings, plan, SIZES), None
     pairs, low = draw(rng, 3_000), draw(rng, 30_000)[:, 1:] if plan is not None else None
 
@@ -47,8 +51,8 @@ def run(method, seed, tolerance):
     return found.value[0], width(), looks
 
 
-# Widths that take some 60 to 100 samples, and some 30 pairs.
-@pytest.mark.parametrize(("method", "tolerance"), [("lod", 0.07), ("multifidelity", 0.03)])
+# Widths that take some 60 to 100 samples, some 30 pairs, and the fewest pairs with fewer samples of the network.
+@pytest.mark.parametrize(("method", "tolerance"), [("lod", 0.07), ("multifidelity", 0.03), ("multifidelity", 0.05)])
 def test_coverage(method, tolerance):
     results = np.array([run(method, seed, tolerance) for seed in range(REPETITIONS)])
     assert np.all(results[:, 1] <= tolerance) and results[:, 2].min() >= 2
@@ -85,6 +89,48 @@ def test_pairs_for_a_budget():
         assert plan.multifidelity and plan.cost(pairs) <= budget < plan.cost(pairs + 1)
     assert plan.pairs_for(-3.0) == plan.pairs_for(0.5) == 0
     assert replace(plan, ratio=1.0).pairs_for(7.5) == 7
+
+
+def pilot_of(rho, count=100_000):
+    """Moments of two standard normal quantities with a correlation, as of very many samples."""
+    central = np.zeros((len(_exponents(2)), 1))
+    for exponents, value in (((2, 0), 1.0), ((1, 1), rho), ((0, 2), 1.0)):
+        central[_exponents(2).index(exponents)] = value * (count - 1)
+    return Moments(count, np.zeros((2, 1)), central)
+
+
+def cheapest(rho, ratio, tolerated):
+    """Least cost, by trying all numbers of pairs and of network samples, and of plain samples."""
+    pairs = np.arange(LEAST_PAIRS, 60_000)
+    rest = tolerated - (1 - rho**2) / pairs
+    low = np.maximum(np.ceil(rho**2 / np.where(rest > 0, rest, np.nan)), pairs)
+    plain = max(np.ceil(1 / tolerated), LEAST_PAIRS)
+    return min(plain, np.nanmin(pairs + low / ratio, initial=np.inf))
+
+
+@pytest.mark.parametrize("plain", [10, 40, 108, 1000, 50_000])  # plain samples that reach the tolerance
+@pytest.mark.parametrize(("rho", "ratio"), [(0.9998, 100.0), (1.0, 1000.0), (0.9, 20.0), (0.99, 2.0), (0.5, 2.0)])
+def test_a_tolerance_is_reached_at_least_cost(rho, ratio, plain):
+    tolerated = 1 / plain
+    plan = make_plan(pilot_of(rho), slice(1), ratio, 1.0, tolerated=tolerated)
+    explained, rest = plan.explained, 1 - plan.explained
+    pairs = max((rest + explained / plan.ratio) * plain, LEAST_PAIRS)  # real numbers, of the predicted variance
+    least = cheapest(rho, ratio, tolerated)
+    needed = pairs * (1 + plan.ratio / ratio) if plan.multifidelity else pairs
+    assert needed == pytest.approx(least, rel=0.02)
+    counts = Goal(MonteCarloSettings(tolerance=1.0), plan, SIZES).next(lambda: np.nan)
+    first = counts["samples"] + (counts["samples"] + counts["low"]) / ratio if plan.multifidelity else counts["samples"]
+    assert first <= 1.02 * least + SIZES["low"] / ratio  # whole blocks
+
+
+def test_a_loose_tolerance_needs_few_network_samples():
+    """The ratio that is best for small tolerances would take 8,800 and 160,000 network samples at once."""
+    for rho in (0.9998, 1.0):
+        plan = make_plan(pilot_of(rho), slice(1), 100.0, 1.0, tolerated=1 / 108)
+        counts = Goal(MonteCarloSettings(tolerance=1.0), plan, SIZES).next(lambda: np.nan)
+        assert counts["samples"] == LEAST_PAIRS and 92 <= counts["low"] <= 128
+        predicted = (1 - rho**2) / LEAST_PAIRS + rho**2 / (LEAST_PAIRS * plan.ratio)
+        assert predicted == pytest.approx(1 / 108, rel=1e-3)
 
 
 def test_too_small_a_budget():

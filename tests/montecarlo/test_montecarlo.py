@@ -159,6 +159,16 @@ def test_stops_at_a_tolerance():
     assert found.samples["samples"] < 32 * 8
 
 
+@pytest.mark.parametrize("target", ["middle", None])
+def test_a_tolerance_is_not_overspent(target):
+    """What 100 plain samples reach: by few pairs with some hundred network samples, not by thousands."""
+    plain = estimate(method="lod", samples=100)
+    width = plain.field_error if target is None else plain.functionals[target].half_width
+    found = estimate(samples=None, tolerance=width, target=target, cost_ratio=1000.0, pilot=32)
+    assert found.stopped == "tolerance" and found.width <= width
+    assert found.plan.multifidelity and found.samples["samples"] <= 64 and found.samples["low"] <= 1000
+
+
 def test_stops_in_time():
     assert estimate(method="lod", samples=None, seconds=0.2).stopped == "time"
 

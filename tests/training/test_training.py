@@ -20,6 +20,7 @@ import train_job
 from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
+from nnlod_fenics.config.training import FINE_TUNING_RATE
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import matrix_errors
 from nnlod_fenics.network.equivariant import group_order
@@ -385,6 +386,85 @@ def test_every_dimension_and_few_data(tmp_path, dim, network, options, dtype):
         settings = TrainingSettings(epochs=1, batch_size=batch_size, block=1)
         train(data, tmp_path / str(batch_size), network, options, settings)
         assert np.isfinite(losses(tmp_path / str(batch_size))).all()
+
+
+# -- fine-tuning -----------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_has_a_smaller_step_size_unless_one_is_given():
+    assert TrainingSettings(init_from="m").learning_rate == FINE_TUNING_RATE < TrainingSettings().learning_rate
+    assert TrainingSettings(epochs=3).changed(init_from="m").learning_rate == FINE_TUNING_RATE
+    assert TrainingSettings(init_from="m", learning_rate=0.5).learning_rate == 0.5
+    assert TrainingSettings(learning_rate=1.2e-2).changed(init_from="m").learning_rate == 1.2e-2
+    stored = TrainingSettings(epochs=3).as_dict()  # a full table, as reproduce has it, states its own
+    assert TrainingSettings.from_dict(stored | {"init_from": "m"}).learning_rate == 1.2e-2
+    assert TrainingSettings(epochs=3).changed(epochs=24).warmup == 2.0
+
+
+@pytest.fixture(scope="module")
+def base(data, tmp_path_factory) -> Path:
+    """A network with which nothing is wrong but that it can be worse."""
+    folder = tmp_path_factory.mktemp("base") / "m"
+    return train(data, folder, "structured", OPTIONS, TrainingSettings(epochs=10, batch_size=32))
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 100.0, "clip": 0.0}, {"ema": 0.5, "learning_rate": 1.0}, {}])
+def test_fine_tuning_is_never_worse_than_its_start(data, base, tmp_path, settings):
+    given = {"epochs": 2, "batch_size": 32, "warmup": 0.0, "init_from": str(base)} | settings
+    try:
+        train(data, tmp_path / "m", "structured", OPTIONS, TrainingSettings(**given))
+    except NumericalError as error:
+        assert "the weights of the start are kept" in str(error)
+    validation = Blocks(data.grid, *data.validation)
+    start, kept = (evaluate_loss(NNLOD.load(folder).network, validation) for folder in (base, tmp_path / "m"))
+    told = json.loads((tmp_path / "m" / "model.json").read_text())["losses"]
+    assert told["start"] == pytest.approx(start, rel=1e-4) and told["validation"] == pytest.approx(kept, rel=1e-4)
+    assert kept <= start * (1 + 1e-6)
+    tried = [validation for _, validation in losses(tmp_path / "m")] if (tmp_path / "m" / "loss.json").exists() else []
+    worse = all(loss > told["start"] for loss in tried)
+    assert told["epoch"] == (0 if worse else 1 + int(np.argmin(tried)))
+    if settings:  # these steps are so large that no epoch can be better
+        weights = [load_tensors(folder / "weights.safetensors") for folder in (base, tmp_path / "m")]
+        assert told["epoch"] == 0 and all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_patience_counts_from_the_start(data, base, tmp_path):
+    settings = TrainingSettings(epochs=9, batch_size=32, patience=2, warmup=0.0, learning_rate=1.0, init_from=str(base))
+    train(data, tmp_path, "structured", OPTIONS, settings)
+    assert len(losses(tmp_path)) == 2
+
+
+def test_a_resumed_fine_tuning_keeps_its_start(data, base, tmp_path, monkeypatch):
+    settings = TrainingSettings(epochs=4, batch_size=32, warmup=0.0, learning_rate=1.0, init_from=str(base))
+
+    def stop(epoch, *_):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path, "structured", OPTIONS, settings.changed(checkpoint_minutes=0), on_epoch=stop)
+    state = json.loads((tmp_path / "training.json").read_text())
+    assert len(state["history"]) == 2 and state["start"] < min(entry["validation"] for entry in state["history"])
+    train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+    told = json.loads((tmp_path / "model.json").read_text())["losses"]
+    assert told["epoch"] == 0 and told["start"] == state["start"] and len(losses(tmp_path)) == 4
+
+
+def test_a_fine_tuning_of_version_0_1_is_resumed(data, base, tmp_path):
+    """Its checkpoints have no start, and their weights are not those of the start any more."""
+    settings = TrainingSettings(epochs=2, batch_size=32, init_from=str(base), checkpoint_minutes=0)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path, "structured", OPTIONS, settings, on_epoch=stop)
+    state = json.loads((tmp_path / "training.json").read_text())
+    del state["start"]
+    (tmp_path / "training.json").write_text(json.dumps(state))
+    train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+    told = json.loads((tmp_path / "model.json").read_text())["losses"]
+    assert told["epoch"] in (1, 2) and "start" not in told
 
 
 # -- models ----------------------------------------------------------------------------------------------

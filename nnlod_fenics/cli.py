@@ -91,6 +91,23 @@ def _settings(config: Path | None, overrides: list[str] | None, scale: str | Non
     return load_config(config, overrides or [], scale)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nnlod_fenics.about import __version__
+
+        typer.echo(f"nnlod-fenics {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 @app.command()
 def demo(
     output: Output = Path("results/demo"),
@@ -425,6 +442,39 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     else:
         raise InputError(f"{str(path)!r} is neither a dataset, a model nor a settings file.")
     typer.echo(json.dumps(content, indent=1))
+
+
+@app.command()
+def settings(
+    toml: Annotated[bool, typer.Option("--toml", help="Print a settings file with all defaults instead.")] = False,
+) -> None:
+    """List every key of a settings file with its default, its values and its meaning.
+
+    Example: nnlod settings --toml > run.toml
+    """
+    from nnlod_fenics.config import describe_settings, settings_toml
+
+    if toml:
+        typer.echo(settings_toml(), nl=False)
+    elif sys.stdout.isatty():
+        _print_settings(describe_settings())
+    else:
+        for section, entries in describe_settings().items():
+            typer.echo(f"[{section}]")
+            for entry in entries:
+                typer.echo(f"{entry.key} = {entry.default}".rstrip() + f": {entry.meaning}")
+
+
+def _print_settings(sections: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False)  # [grid] is no markup
+    for section, entries in sections.items():
+        table = Table("key", "default", "values", "meaning", title=f"[{section}]", title_justify="left")
+        for entry in entries:
+            table.add_row(entry.key, entry.default, entry.values, entry.description)
+        console.print(table)
 
 
 @dataset_app.command("info")

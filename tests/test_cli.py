@@ -14,13 +14,25 @@ import numpy as np
 import pytest
 from waiting import PATIENCE, wait_for
 
-from nnlod_fenics import NNLOD
+from nnlod_fenics import NNLOD, __version__
 from nnlod_fenics.norms import relative_l2
 
 GRID = ["-s", "grid.coarse=4", "-s", "grid.fine=16", "-s", "grid.coefficient=8", "-s", "grid.ell=1"]
 NETWORK = ["-s", "network.options={channels=4, means=4}"]
 QUICK = [*GRID, *NETWORK, "-s", "dataset.realizations=10", "-s", "training.epochs=2"]
-COMMANDS = ["demo", "sample", "generate", "train", "evaluate", "solve", "info", "montecarlo", "reproduce", "export"]
+COMMANDS = [
+    "demo",
+    "sample",
+    "generate",
+    "train",
+    "evaluate",
+    "solve",
+    "info",
+    "montecarlo",
+    "reproduce",
+    "export",
+    "settings",
+]
 
 
 def nnlod(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
@@ -120,6 +132,21 @@ def test_ctrl_c_leaves_no_traceback(work, tmp_path):
     job.send_signal(signal.SIGINT)
     _, message = job.communicate(timeout=PATIENCE)
     assert job.returncode == 130 and "Traceback" not in message
+
+
+def test_version():
+    done = nnlod("--version")
+    assert (done.returncode, done.stdout) == (0, f"nnlod-fenics {__version__}\n")
+
+
+def test_settings(tmp_path):
+    done = nnlod("settings")
+    assert done.returncode == 0, done.stderr
+    assert "[montecarlo]\n" in done.stdout
+    assert "coarse = 16: 1/H, coarse elements per axis (integer" in done.stdout
+    done = nnlod("settings", "--toml")
+    (tmp_path / "run.toml").write_text(done.stdout, encoding="utf-8")
+    assert json.loads(nnlod("info", tmp_path / "run.toml").stdout)["training"]["epochs"] == 30
 
 
 def test_help_imports_nothing_heavy():

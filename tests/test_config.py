@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from nnlod_fenics import Grid, InputError
-from nnlod_fenics.config import load_config, write_config
+from nnlod_fenics.config import Config, describe_settings, load_config, settings_toml, write_config
+from nnlod_fenics.fields import make_field
+from nnlod_fenics.network import build_network
 from nnlod_fenics.training import PAPER, TrainingSettings
 
 PRESETS = sorted((Path(__file__).parents[1] / "demos" / "config").glob("*.toml"))
@@ -93,3 +98,62 @@ def test_bad_overrides(tmp_path):
         load_config(tmp_path / "none.toml")
     with pytest.raises(InputError, match="scale must be one of"):
         load_config(None, [], scale="huge")
+
+
+# -- the reference -----------------------------------------------------------------------------------
+
+
+def everything(config: Config) -> dict:
+    return config.resolved() | {"montecarlo": config.montecarlo.as_dict()}
+
+
+def test_the_printed_file_is_the_defaults(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(settings_toml(), encoding="utf-8")
+    assert everything(load_config(path)) == everything(Config())
+    # with a commented-out default put in force nothing changes either, and epochs still set the warm-up
+    path.write_text(settings_toml().replace("#warmup", "warmup"), encoding="utf-8")
+    assert everything(load_config(path)) == everything(Config())
+    path.write_text(settings_toml().replace("epochs = 30", "epochs = 60"), encoding="utf-8")
+    assert load_config(path).training.warmup == 5
+
+
+def test_the_printed_file_has_every_key_once():
+    text = settings_toml()
+    stated = tomllib.loads(text)
+    for section, model in Config.model_fields.items():
+        if section != "field":
+            keys = set(model.get_default(call_default_factory=True).as_dict())
+            commented = set(re.findall(r"^#(\w+) =", text.partition(f"[{section}]")[2].partition("\n\n")[0], re.M))
+            assert set(stated[section]) | commented == keys
+            assert not set(stated[section]) & commented
+
+
+@pytest.mark.parametrize("kind", ["lognormal", "hierarchical", "uniform"])
+def test_the_keys_of_a_field_are_those_of_its_law(kind):
+    entries = describe_settings()[f'field, kind = "{kind}"']
+    assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings())
+    given = tomllib.loads("\n".join(f"{entry.key} = {entry.default}" for entry in entries if entry.default))
+    expected = make_field(load_config(None, [f"field.kind={kind}"]).field, 2, 4).settings()
+    assert make_field(given, 2, 4).settings() == expected
+
+
+def test_every_setting_is_described():
+    sections = describe_settings()
+    for section, entries in sections.items():
+        for entry in entries:
+            assert len(entry.description) > 5, (section, entry.key)
+            assert "``" not in entry.description and "\n" not in entry.meaning
+    found = {entry.key: entry for entry in sections["training"] + sections["montecarlo"]}
+    assert found["epochs"].values == "integer ≥ 1"
+    assert found["learning_rate"].values == "number > 0 and ≤ 100"
+    assert found["schedule"].values == "steps, cosine"
+    assert found["drops"].values == "list of [integer, number]"
+    assert found["samples"].values == "integer ≥ 3" and not found["samples"].stated
+
+
+def test_options_of_networks_are_described():
+    (options,) = (entry for entry in describe_settings()["network"] if entry.key == "options")
+    for name in ("structured", "paper"):
+        network = type(build_network(name, Grid(2, 4, 8, 1, 8)))
+        assert all(key in options.description for key in list(inspect.signature(network).parameters)[1:])

@@ -23,7 +23,7 @@ class MonteCarloSettings(Settings):
     """How to sample, and when to stop: at the first of ``samples``, ``tolerance`` and ``seconds`` given."""
 
     method: Literal["fem", "lod", "nn", "multifidelity"] = Field(
-        default="multifidelity", description="fem, lod, nn, or multifidelity (NN-LOD as control variate)"
+        default="multifidelity", description="what is averaged; multifidelity takes NN-LOD as control variate"
     )
     reference: Literal["lod", "fem"] = Field(default="lod", description="high-fidelity method of multifidelity")
     samples: Annotated[int, Field(ge=LEAST)] | None = Field(
@@ -43,8 +43,9 @@ class MonteCarloSettings(Settings):
     )
     seconds: _Positive | None = Field(
         default=None,
-        description="time of this call; the first block of each kind (8 pilot samples, 4 of the reference method, 32 "
-        "of the network) is always computed, and blocks that are begun are finished; a pilot run ends after half of it",
+        description="seconds that this call may take; the first block of each kind (8 pilot samples, 4 of the "
+        "reference method, 32 of the network) is always computed, and blocks that are begun are finished; a pilot run "
+        "ends after half of them",
     )
     seed: int = Field(default=0, ge=0, description="seed of the fields")
     pilot: int = Field(

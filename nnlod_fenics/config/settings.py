@@ -64,7 +64,11 @@ class NetworkSection(Settings):
     prefix: ClassVar[str] = "network."
 
     name: str = Field(default="structured", description="structured, paper, or the name of a registered one")
-    options: dict[str, Any] = Field(default_factory=dict, description="options of the network")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="options of the network: channels, means, embed_depth, mix_depth, head_depth of structured; widths "
+        "of paper",
+    )
 
 
 class Config(Settings):

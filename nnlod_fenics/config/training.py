@@ -55,7 +55,7 @@ class TrainingSettings(Settings):
 
     epochs: int = Field(default=30, ge=1, description="passes over the training set")
     batch_size: int = Field(default=256, ge=1, description="patches of a step, over all processes")
-    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="adam or adamw")
+    optimizer: Literal["adam", "adamw"] = Field(default="adam", description="how the weights are updated")
     learning_rate: float = Field(
         default=1.2e-2,
         gt=0,

@@ -5,12 +5,13 @@ from nnlod_fenics.fields.embedding import CirculantEmbedding
 from nnlod_fenics.fields.hierarchical import HierarchicalField
 from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, FieldSample, check_sample, settings_of_law
 from nnlod_fenics.fields.lognormal import LognormalField
-from nnlod_fenics.fields.registry import make_field, register_field
+from nnlod_fenics.fields.registry import FieldKey, describe_fields, make_field, register_field
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
 __all__ = [
     "PARAMETERS",
     "CirculantEmbedding",
+    "FieldKey",
     "FieldLaw",
     "FieldSample",
     "HierarchicalField",
@@ -18,6 +19,7 @@ __all__ = [
     "UniformlyEllipticField",
     "check_sample",
     "covariance_model",
+    "describe_fields",
     "make_field",
     "matern",
     "register_field",

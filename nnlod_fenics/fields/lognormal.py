@@ -27,9 +27,9 @@ class LognormalField:
     Args:
         dim: Space dimension.
         cells: Cells of T_ε per axis.
-        variance: σ².
-        correlation_length: ρ.
-        smoothness: ν (Matérn only).
+        variance: Variance σ² of log A.
+        correlation_length: Correlation length ρ, in units of the side of D.
+        smoothness: Smoothness ν, from 0.2 to 20, of the Matérn covariance, which has 0.5 by default; others have none.
         covariance: Name of a GSTools covariance model.
         sampler: ``"circulant"`` (exact), or GSTools' ``"randmeth"`` or ``"fourier"`` generators.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.hierarchical import HierarchicalField
@@ -13,7 +14,9 @@ from nnlod_fenics.fields.lognormal import LognormalField
 from nnlod_fenics.fields.parameters import parse_parameter
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
-__all__ = ["make_field", "register_field"]
+__all__ = ["FieldKey", "describe_fields", "make_field", "register_field"]
+
+_LENGTHS = {"uniform": [0.05, 0.25]}
 
 
 def _lognormal(dim: int, cells: int, **given: Any) -> LognormalField:
@@ -24,10 +27,19 @@ def _lognormal(dim: int, cells: int, **given: Any) -> LognormalField:
 
 
 def _hierarchical(
-    dim: int, cells: int, variance: Any = 1.0, correlation_length: Any = None, smoothness: Any = 0.5
+    dim: int, cells: int, variance: Any = 1.0, correlation_length: Any = _LENGTHS, smoothness: Any = 0.5
 ) -> HierarchicalField:
-    lengths = {"uniform": [0.05, 0.25]} if correlation_length is None else correlation_length
-    laws = zip(PARAMETERS, (variance, lengths, smoothness), strict=True)
+    """A hierarchical field.
+
+    Args:
+        dim: Space dimension.
+        cells: Cells of T_ε per axis.
+        variance: Variance σ² of log A: a positive number, or the law of one, {uniform = [a, b]}, {loguniform = [a, b]},
+            {choice = [a, b, …]} or {cycle = [a, b, …]}.
+        correlation_length: Correlation length ρ, in units of the side of D; a number or a law.
+        smoothness: Smoothness ν of the Matérn covariance; a number or a law.
+    """
+    laws = zip(PARAMETERS, (variance, correlation_length, smoothness), strict=True)
     return HierarchicalField(dim, cells, *(parse_parameter(name, given) for name, given in laws))
 
 
@@ -98,6 +110,38 @@ def make_field(settings: dict[str, Any], dim: int, cells: int) -> FieldLaw:
     if unknown and not any_key:
         raise InputError(f"field.{unknown[0]} is no setting of a {kind} field, expected {sorted(known)}.")
     return _FACTORIES[kind](dim, cells, **given)
+
+
+class FieldKey(NamedTuple):
+    """A key of the section ``[field]``.
+
+    Attributes:
+        name: The key.
+        default: Its default; None where it has none.
+        description: What the docstring of the law says of it, without its full stop.
+    """
+
+    name: str
+    default: Any
+    description: str
+
+
+def describe_fields() -> dict[str, list[FieldKey]]:
+    """The keys of the section ``[field]`` beside ``kind``, by kind, as the signatures of the laws have them."""
+    return {kind: _describe(_SIGNATURES.get(kind, factory)) for kind, factory in _FACTORIES.items()}
+
+
+def _describe(factory: Callable[..., Any]) -> list[FieldKey]:
+    """The arguments of a factory beside dim and cells; descriptions from a docstring in Google's style."""
+    _, _, rest = (inspect.getdoc(factory) or "").partition("Args:\n")
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", rest.partition("\n\n")[0], re.MULTILINE)
+    said = {name: " ".join(text.replace("``", "").split()).rstrip(".") for name, text in entries}
+    parameters = [p for p in inspect.signature(factory).parameters.values() if p.name not in ("dim", "cells")]
+    return [
+        FieldKey(p.name, None if p.default is p.empty else p.default, said.get(p.name, ""))
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
 
 
 def _keys(kind: str) -> tuple[set[str], bool]:

@@ -20,8 +20,8 @@ class UniformlyEllipticField:
     Args:
         dim: Space dimension.
         cells: Cells of T_ε per axis.
-        alpha: Lower bound α.
-        beta: Upper bound β.
+        alpha: Lower bound α of A.
+        beta: Upper bound β of A.
 
     Raises:
         InputError: If an argument does not fit.

@@ -272,7 +272,8 @@ def modules(package: Any) -> Iterator[Any]:
     if package.exports is not None:
         yield package
     for name in sorted(package.modules):
-        yield from modules(package.modules[name])
+        if not package.modules[name].is_alias:
+            yield from modules(package.modules[name])
 
 
 def undocumented(package: Any) -> list[str]:
@@ -284,8 +285,17 @@ def undocumented(package: Any) -> list[str]:
         for name in module.exports:
             if str(name) not in module.members:
                 raise DocumentationError(f"{module.path} has {name!r} in __all__, which does not exist.")
-            found |= set(_without_docstring(module.members[str(name)]))
+            member = module.members[str(name)]
+            if not _is_foreign(member):
+                found |= set(_without_docstring(member))
     return sorted(found)
+
+
+def _is_foreign(item: Any) -> bool:
+    """Whether a name is only passed on from another package, as MPI is."""
+    while item.is_alias and item.target_path.startswith(PACKAGE):
+        item = item.target
+    return bool(item.is_alias)
 
 
 def _without_docstring(item: Any) -> Iterator[str]:

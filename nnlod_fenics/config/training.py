@@ -17,6 +17,7 @@ __all__ = ["FINE_TUNING_RATE", "PAPER", "TrainingSettings", "settings_of_network
 # Step size of a training that starts from another model's weights. Measured on 32 fields of other laws: for 2 and for
 # 10 epochs a tenth of the default is within 15 % of the best validation loss; the default itself can ruin a good start.
 FINE_TUNING_RATE = 1.2e-3
+"""Step size of a training that starts from another model, unless one is given: a tenth of the usual one."""
 
 # How the paper's network is trained: step sizes dropped at half and at three quarters of the epochs.
 PAPER: dict[str, Any] = {

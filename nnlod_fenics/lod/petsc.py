@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import nnlod_fenics.compat  # noqa: F401
+from nnlod_fenics.compat import MPI  # noqa: F401  # first, see there
 
 import numpy as np
 import numpy.typing as npt

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import nnlod_fenics.compat  # noqa: F401
+from nnlod_fenics.compat import MPI  # noqa: F401  # first, see there
 
 from dolfinx import has_adios2, io
 

@@ -584,6 +584,11 @@ def main() -> None:
         if is_first_rank():
             print(f"nnlod: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # of the system: a name that is too long, a folder that may not be read
+        if is_first_rank():
+            place = "" if error.filename is None else f"{str(error.filename)!r}: "
+            print(f"nnlod: {place}{error.strerror or error}.", file=sys.stderr)
+        sys.exit(2)
     except NumericalError as error:
         if is_first_rank():
             print(f"nnlod: {error}", file=sys.stderr)

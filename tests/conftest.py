@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before any library starts its threads: many tests run under mpirun, where ranks with several threads each
@@ -16,6 +17,7 @@ with contextlib.suppress(ImportError):
 
 import numpy as np
 import pytest
+from commands import Commands, Made
 
 from nnlod_fenics import Grid
 
@@ -51,3 +53,22 @@ def reference(request: pytest.FixtureRequest) -> Reference:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def nnlod() -> Iterator[Commands]:
+    """The command line."""
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
+@pytest.fixture(scope="session")
+def made(nnlod: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset, a model and a coefficient, made by the commands themselves; only to be read."""
+    folder: Path = tmp_path_factory.mktemp("made")
+    for step in (["generate", "-o", "data"], ["train", "data", "-o", "model"]):
+        done = nnlod(*step, *Made.QUICK, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    np.save(folder / "A.npy", np.exp(np.random.default_rng(0).standard_normal((8, 8))))
+    return folder

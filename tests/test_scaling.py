@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnlod_fenics import Grid, InputError, local_matrices, solve_fine
+from nnlod_fenics import NNLOD, Grid, InputError, local_matrices, solve, solve_fine
 from nnlod_fenics.scaling import center_exponent
 
 GRIDS = [Grid(1, 4, 24, 1), Grid(2, 3, 12, 1), Grid(3, 2, 6, 1)]
@@ -96,3 +96,17 @@ def test_scaling_neither_overflows_nor_loses_the_contrast(values):
     scaled = np.ldexp(A, -exponent)
     assert np.isfinite(scaled).all()
     assert np.array_equal(np.ldexp(scaled, exponent)[A > 1e-307], A[A > 1e-307])
+
+
+@pytest.mark.parametrize("method", ["lod", "fem", "nn"])
+def test_solutions_scale_with_the_coefficient(method):
+    """u(sA) = u(A)/s, as permeabilities in square metres need it."""
+    model = NNLOD.load("lognormal-0.5")
+    grid = model.grid if method == "nn" else Grid(2, 4, 16, 1, coefficient=8)
+    A = np.exp(np.random.default_rng(0).standard_normal(grid.coefficient_shape) / 2)
+    options = {"model": model} if method == "nn" else {}
+    u = solve(grid, A, method, **options).u
+    for exponent in (-150, -100, -14, -7, 7, 14, 100, 150):
+        factor = 10.0**exponent
+        accuracy = 1e-4 if method == "nn" else 1e-12  # the network computes in float32
+        assert relative(solve(grid, factor * A, method, **options).u * factor, u) < accuracy, exponent

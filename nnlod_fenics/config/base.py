@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["Settings"]
+__all__ = ["LARGEST_SEED", "Settings", "shown"]
+
+LARGEST_SEED = 2**63 - 1  # that files and PyTorch can hold
 
 
 class Settings(BaseModel):
@@ -84,11 +86,14 @@ def _sentence(error: ValidationError, model: type[BaseModel], prefix: str = "") 
         return str(first["ctx"]["error"]).rstrip(".")
     if first["type"] in _EXPECTED:
         expected = _EXPECTED[first["type"]].format(**first.get("ctx", {}))
-        return f"{key} must be {expected}, got {_shown(first['input'])}"
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_shown(first['input'])}"
+        return f"{key} must be {expected}, got {shown(first['input'])}"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, got {shown(first['input'])}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in a message, not longer than a line."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."

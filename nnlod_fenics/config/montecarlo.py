@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nnlod_fenics.config.base import Settings
+from nnlod_fenics.config.base import LARGEST_SEED, Settings
 from nnlod_fenics.errors import InputError
 
 __all__ = ["LEAST", "METHODS", "MonteCarloSection", "MonteCarloSettings"]
 
 METHODS = ("fem", "lod", "nn", "multifidelity")
 """Methods of a Monte Carlo run."""
+_MOST = 1_000_000_000  # samples
 LEAST = 3  # samples of each model, below which the error of a variance cannot be estimated
 """Samples of each model that an estimate needs at least."""
 
@@ -26,7 +27,7 @@ class MonteCarloSettings(Settings):
         default="multifidelity", description="what is averaged; multifidelity takes NN-LOD as control variate"
     )
     reference: Literal["lod", "fem"] = Field(default="lod", description="high-fidelity method of multifidelity")
-    samples: Annotated[int, Field(ge=LEAST)] | None = Field(
+    samples: Annotated[int, Field(ge=LEAST, le=_MOST)] | None = Field(
         default=None,
         description="number of samples; for multifidelity the cost, pilot included, in samples of the reference "
         "method, so that the same number means the same work",
@@ -47,9 +48,12 @@ class MonteCarloSettings(Settings):
         "reference method, 32 of the network) is always computed, and blocks that are begun are finished; a pilot run "
         "ends after half of them",
     )
-    seed: int = Field(default=0, ge=0, description="seed of the fields")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the fields")
     pilot: int = Field(
-        default=32, ge=4, description="samples of the pilot run of multifidelity; used for the allocation only"
+        default=32,
+        ge=4,
+        le=_MOST,
+        description="samples of the pilot run of multifidelity; used for the allocation only",
     )
     cost_ratio: _Positive | None = Field(
         default=None,

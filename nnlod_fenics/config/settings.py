@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import tomli_w
 from pydantic import Field, field_validator, model_validator
 
-from nnlod_fenics.config.base import Settings
+from nnlod_fenics.config.base import LARGEST_SEED, Settings, shown
 from nnlod_fenics.config.montecarlo import MonteCarloSection
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.errors import InputError
@@ -20,6 +20,7 @@ from nnlod_fenics.runtime.files import write_text
 
 __all__ = ["Config", "load_config", "write_config"]
 
+_MOST_BLOCKS = 100_000  # files of a dataset: all of them are listed, in memory and in its index
 _FIELD = {"kind": "lognormal", "variance": 0.5}  # where a file says nothing of the field
 
 
@@ -52,10 +53,20 @@ class DatasetSection(Settings):
     prefix: ClassVar[str] = "dataset."
 
     realizations: int = Field(default=100, ge=1, description="realizations of the field")
-    seed: int = Field(default=0, ge=0, description="seed of the realizations")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the realizations")
     method: Literal["condensed", "dolfinx"] = Field(default="condensed", description="how local matrices are computed")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
     block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
+
+    @model_validator(mode="after")
+    def _fits_in_files(self) -> DatasetSection:
+        blocks = -(-self.realizations // self.block)
+        if blocks > _MOST_BLOCKS:
+            raise InputError(
+                f"dataset.realizations must fit in {_MOST_BLOCKS} files of dataset.block={self.block} realizations, "
+                f"got {shown(self.realizations)}."
+            )
+        return self
 
 
 class NetworkSection(Settings):
@@ -148,8 +159,12 @@ def _value(text: str, override: str) -> Any:
         raise InputError(f"an override must be one line, got {override!r}.")
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+    except tomllib.TOMLDecodeError:
         return text
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        raise InputError(f"an override must have numbers of less than 4300 digits, got {override[:60]}….") from None
+    except RecursionError:
+        raise InputError(f"an override must not be nested as deeply, got {override[:60]}….") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

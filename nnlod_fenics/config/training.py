@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
-from nnlod_fenics.config.base import Settings
+from nnlod_fenics.config.base import LARGEST_SEED, Settings
 from nnlod_fenics.errors import InputError
 
 __all__ = ["FINE_TUNING_RATE", "PAPER", "TrainingSettings", "settings_of_network"]
@@ -106,7 +106,9 @@ class TrainingSettings(Settings):
     )
     tensorboard: bool = Field(default=False, description="whether to write the loss curves for TensorBoard too")
     device: str = Field(default="cpu", description="cpu or cuda")
-    seed: int = Field(default=0, ge=0, description="seed of the initial weights and of the order of the samples")
+    seed: int = Field(
+        default=0, ge=0, le=LARGEST_SEED, description="seed of the initial weights and of the order of the samples"
+    )
     checkpoint_minutes: float = Field(
         default=5.0, ge=0, allow_inf_nan=False, description="minutes between checkpoints from which a run is resumed"
     )

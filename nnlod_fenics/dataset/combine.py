@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from nnlod_fenics.dataset.folder import CONTENTS, prepare
+from nnlod_fenics.dataset.folder import CONTENTS as GENERATED
+from nnlod_fenics.dataset.folder import prepare
 from nnlod_fenics.dataset.layout import Block, Header, checksum, identity_of, write_block
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
@@ -16,6 +18,8 @@ from nnlod_fenics.runtime.folder import clear, output_folder
 from nnlod_fenics.runtime.progress import show_progress
 
 __all__ = ["merge_datasets", "split_dataset"]
+
+CONTENTS = replace(GENERATED, resumable=False)  # copied anew, not resumed
 
 _Source = tuple[Dataset, int]  # a realization of a dataset
 

@@ -142,7 +142,11 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Blo
         stop.check()
         sample = check_sample(law.sample(settings["seed"], k), grid.coefficient_shape)
         Z.append(sample.Z.astype(header.dtype))  # S belongs to the field as stored
-        S.append(local_matrices(grid, np.exp(Z[-1].astype(np.float64)), method=settings["method"]))
+        try:
+            S.append(local_matrices(grid, np.exp(Z[-1].astype(np.float64)), method=settings["method"]))
+        except NumericalError as error:  # which counts from 0 in what it is given
+            reason = str(error).replace("of realization 0 ", "")
+            raise NumericalError(f"realization {k} (seed {settings['seed']}): {reason}") from error
         if not np.isfinite(S[-1]).all():
             raise NumericalError(f"local matrices of realization {k} (seed {settings['seed']}) are not finite.")
         if unknown := sorted(set(sample.parameters) - set(header.parameters)):

@@ -44,7 +44,7 @@ import numpy.typing as npt
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.laws import PARAMETERS
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.runtime.files import write_hdf5
+from nnlod_fenics.runtime.files import is_file, write_hdf5
 
 __all__ = [
     "INDEX",
@@ -198,7 +198,7 @@ def read_header(folder: Path) -> Header:
         InputError: If there is no dataset, or none that this version can read.
     """
     path = folder / INDEX
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"dataset {str(folder)!r} does not exist: there is no {INDEX} in it.")
     try:
         with h5py.File(path, "r") as file:

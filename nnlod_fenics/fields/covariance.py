@@ -63,7 +63,11 @@ def covariance_model(
         check_positive("smoothness", smoothness)
     kind = getattr(gstools, name, None) if isinstance(name, str) else None
     if not (isinstance(kind, type) and issubclass(kind, gstools.CovModel)) or kind is gstools.CovModel:
-        raise InputError(f"covariance must be the name of a GSTools covariance model such as 'Matern', got {name!r}.")
+        near = next((model for model in _models() if isinstance(name, str) and model.lower() == name.lower()), "")
+        meant = f"; did you mean {near!r}?" if near else "."
+        raise InputError(
+            f"covariance must be the name of a GSTools covariance model such as 'Matern', got {name!r}{meant}"
+        )
     options: dict[str, Any] = {"dim": dim, "var": variance, "len_scale": correlation_length}
     if name == "Matern":
         if smoothness is not None and smoothness > _SMOOTHEST:
@@ -75,3 +79,10 @@ def covariance_model(
         return kind(**options)
     except ValueError as error:  # GSTools' own bounds, for example 0.2 ≤ ν ≤ 30
         raise InputError(f"GSTools' {name} model does not take these parameters: {error}.") from error
+
+
+def _models() -> list[str]:
+    """Names of the covariance models of GSTools."""
+    import gstools
+
+    return [name for name in gstools.covmodel.__all__ if name != "CovModel"]

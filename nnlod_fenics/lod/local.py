@@ -76,6 +76,7 @@ def local_matrices(
     tensor = coefficient.ndim > grid.dim + 1
     batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
     if method == "dolfinx":
+        _refuse_options(device=(device, "cpu"), dtype=(np.dtype(dtype), np.dtype(np.float64)), chunk=(chunk, None))
         found = [_with_dolfinx(grid, a, chosen, correctors) for a in batch]
         results = [np.stack(parts) for parts in zip(*found, strict=True)]
     else:
@@ -84,6 +85,13 @@ def local_matrices(
     if not batched:
         results = [result[0] for result in results]
     return tuple(results) if correctors else results[0]
+
+
+def _refuse_options(**options: tuple[Any, Any]) -> None:
+    """Refuse options of ``"condensed"`` that differ from their defaults."""
+    for name, (given, default) in options.items():
+        if given != default:
+            raise InputError(f"{name} applies to method 'condensed' only, got {str(given)!r} with method 'dolfinx'.")
 
 
 class _Options:

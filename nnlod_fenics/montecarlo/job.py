@@ -27,6 +27,7 @@ from nnlod_fenics.statistics import half_width
 __all__ = ["Job"]
 
 _TIME = "time"  # reason to halt
+_MOST_BLOCKS = 1_000_000
 _PILOT = 0.5  # share of the time that a pilot run may take
 
 Key = tuple[str, int]
@@ -115,6 +116,11 @@ class Job:
     def _missing(self, counts: dict[str, int]) -> list[Key]:
         """Blocks to compute: the first of each kind, then all kinds in step, so that any part of them is balanced."""
         todo: list[tuple[float, Key]] = []
+        if sum(-(-count // self._sizes[kind]) for kind, count in counts.items()) > _MOST_BLOCKS:
+            each = ", ".join(f"{count} of {kind!r}" for kind, count in counts.items())
+            raise InputError(
+                f"samples must fit in {_MOST_BLOCKS} blocks, whose results are kept in memory, got {each}."
+            )
         for kind, count in counts.items():
             blocks = -(-count // self._sizes[kind])
             for number in range(blocks):

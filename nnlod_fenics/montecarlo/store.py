@@ -107,7 +107,8 @@ class Store:
         moments = result.moments
         with self.written(), replacing(self._path(kind, number)) as temporary:
             values = {"count": moments.count, "mean": moments.mean, "central": moments.central}
-            np.savez(temporary, **values, seconds=result.seconds, run=self._stamp)  # type: ignore[arg-type]
+            stamp = self._stamp_of(kind, number)
+            np.savez(temporary, **values, seconds=result.seconds, run=stamp)  # type: ignore[arg-type]
 
     def load_block(self, kind: str, number: int, count: int, models: int, quantities: int) -> BlockResult | None:
         """Read the moments of a block.
@@ -128,7 +129,7 @@ class Store:
         try:
             with np.load(path, allow_pickle=False) as file:
                 moments = Moments(int(file["count"]), file["mean"], file["central"])
-                seconds, run = file["seconds"], str(file["run"]) if "run" in file else self._stamp
+                seconds, run = file["seconds"], str(file["run"]) if "run" in file else ""
             there = len(moments.mean)
             expected = Moments.of(np.zeros((1, there, quantities)))
             shapes = [moments.mean.shape, moments.central.shape, seconds.shape]
@@ -137,12 +138,16 @@ class Store:
         except Exception:  # whatever a damaged file makes of the reader
             tell(f"{path.name} is damaged and will be computed again.")
             return None
-        if run != self._stamp:
-            tell(f"{path.name} belongs to another run and will be computed again.")
+        if run != self._stamp_of(kind, number):
+            tell(f"{path.name} belongs to another run or place and will be computed again.")
             return None
         if moments.count != count or there < models:
             return None
         return BlockResult(moments, seconds) if there == models else BlockResult(moments.first(), seconds[:1])
+
+    def _stamp_of(self, kind: str, number: int) -> str:
+        """What a block bears: of which run it is, and which of its blocks."""
+        return f"{self._stamp} {kind} {number}"
 
     def _path(self, kind: str, number: int) -> Path:
         return self.folder / BLOCKS / f"{kind}-{number:06d}.npz"

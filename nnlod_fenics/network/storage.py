@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.runtime.files import read_json, write_bytes, write_json
+from nnlod_fenics.runtime.files import is_file, read_json, write_bytes, write_json
 
 __all__ = [
     "DESCRIPTION",
@@ -121,7 +121,7 @@ def read_model(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: If there is no model, or none that this version can read.
     """
-    if not (folder / DESCRIPTION).is_file():
+    if not is_file(folder / DESCRIPTION):
         raise InputError(f"model {str(folder)!r} does not exist: there is no {DESCRIPTION} in it.")
     description = read_json(folder / DESCRIPTION)
     if not isinstance(description, dict):
@@ -147,8 +147,33 @@ def read_model(folder: Path) -> dict[str, Any]:
     checksums = description.get("checksums", {})
     if not isinstance(checksums, dict) or not all(isinstance(v, str) for v in checksums.values()):
         raise InputError(f"model {str(folder)!r} is damaged: checksums in {DESCRIPTION} must be a table of strings.")
+    for name, fits in _entries(description).items():
+        if not fits:
+            raise InputError(f"model {str(folder)!r} is damaged: {name} in {DESCRIPTION} is of the wrong kind.")
     result: dict[str, Any] = description
     return result
+
+
+def _entries(description: dict[str, Any]) -> dict[str, bool]:
+    """Whether entries of the sections are of the kind that they must be."""
+    network, training = description["network"], description["training_set"]
+    losses = description["losses"].values()
+    return {
+        "network.name": isinstance(network["name"], str),
+        "network.options": isinstance(network["options"], dict),
+        "losses": all(value is None or _is_number(value) for value in losses),
+        "training_set.range_of_Z": _is_range(training["range_of_Z"]),
+        "training_set.range_of_deviations": _is_range(training.get("range_of_deviations", [0, 0])),
+        "training_set.field": isinstance(training.get("field") or {}, dict),
+    }
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def load_weights(folder: Path, network: nn.Module, checksum: str | None = None) -> None:

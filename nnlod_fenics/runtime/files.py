@@ -15,9 +15,21 @@ import h5py
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["hdf5_image", "read_json", "replacing", "write_bytes", "write_hdf5", "write_json", "write_text"]
+__all__ = ["hdf5_image", "is_file", "read_json", "replacing", "write_bytes", "write_hdf5", "write_json", "write_text"]
 
 PathLike = str | os.PathLike[str]
+
+
+def is_file(path: PathLike) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        InputError: If the system cannot say: the name is too long, or a folder above may not be entered.
+    """
+    try:
+        return Path(path).is_file()
+    except OSError as error:
+        raise InputError(f"path {str(path)!r} cannot be read: {error.strerror}.") from None
 
 
 @contextmanager

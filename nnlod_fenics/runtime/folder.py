@@ -108,9 +108,13 @@ def _entries(folder: Path) -> list[str]:
 
 
 def _check(folder: Path, contents: Contents, resume: bool, overwrite: bool) -> None:
-    if not folder.exists() and not folder.is_symlink():
-        return
     named = f"output {str(folder)!r}"
+    try:
+        missing = not folder.exists() and not folder.is_symlink()
+    except OSError as error:  # a name that is too long, say
+        raise InputError(f"{named} cannot be written: {error.strerror}.") from None
+    if missing:
+        return
     if not folder.is_dir():
         raise InputError(f"{named} cannot be written: it is not a folder.")
     try:
@@ -134,9 +138,10 @@ def _check(folder: Path, contents: Contents, resume: bool, overwrite: bool) -> N
         remedy = "resume with --resume or replace it" if contents.resumable else "replace it"
         raise InputError(f"{named} already holds {contents.what}; {remedy} with --overwrite.")
     if parts := _parts(own, contents):
+        remedy = "restore that file and resume, or replace" if contents.resumable else "replace"
         raise InputError(
-            f"{named} holds finished parts of {contents.what} ({parts[0]}) but no {contents.mark}; restore that file "
-            "and resume, or replace all with --overwrite."
+            f"{named} holds finished parts of {contents.what} ({parts[0]}) but no {contents.mark}; {remedy} all with "
+            "--overwrite."
         )
 
 

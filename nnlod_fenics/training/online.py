@@ -13,6 +13,8 @@ from nnlod_fenics.runtime.streams import Stream
 
 __all__ = ["OnlineDataset"]
 
+_MOST = 1_000_000  # realizations of an epoch: all of them are in memory
+
 
 class OnlineDataset:
     """Fresh fields and their local matrices, computed on the device on which a network is trained.
@@ -40,8 +42,8 @@ class OnlineDataset:
         realizations: int,
         device: str | torch.device = "cpu",
     ) -> None:
-        if realizations < 1:
-            raise InputError(f"realizations must be at least 1, got {realizations}.")
+        if not 1 <= realizations <= _MOST:
+            raise InputError(f"realizations of an epoch must be between 1 and {_MOST}, got {realizations}.")
         self.grid, self.law, self.seed, self.realizations = grid, law, seed, realizations
         self.device = torch.device(device)
 

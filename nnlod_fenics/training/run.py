@@ -15,7 +15,7 @@ from nnlod_fenics.config.training import TrainingSettings
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.network.equivariant import group_order
 from nnlod_fenics.network.loss import relative_loss
-from nnlod_fenics.network.storage import load_tensors, save_tensors
+from nnlod_fenics.network.storage import checksum_of, load_tensors, save_tensors
 from nnlod_fenics.runtime.files import read_json, write_json
 from nnlod_fenics.runtime.streams import Stream, seed_sequence
 from nnlod_fenics.training.augment import turned
@@ -196,7 +196,8 @@ class Run:
         }
         name = f"{len(self.history)}-{self._step}-{TENSORS}"
         checksum = save_tensors(self.folder / name, tensors)
-        write_json(self.folder / STATE, state | {"tensors": name, "checksum": checksum})
+        state |= {"tensors": name, "checksum": checksum}
+        write_json(self.folder / STATE, state | {"digest": _digest(state)})
         for old in self.folder.glob(f"*-{TENSORS}"):
             if old.name != name:
                 old.unlink()
@@ -212,6 +213,12 @@ class Run:
         state = read_json(self.folder / STATE)
         if not isinstance(state, dict):
             raise InputError(f"file {str(self.folder / STATE)!r} is damaged: it must hold a table.")
+        digest = state.pop("digest", None)
+        if digest != _digest(state) and (digest is not None or "checksum" in state):  # version 0.1 has neither
+            raise InputError(
+                f"file {str(self.folder / STATE)!r} is damaged: its checksum is not the one that was stored; train "
+                "again with --overwrite."
+            )
         own = self._table()
         different = sorted(key for key in own if key not in _FREE and state.get(key) != own[key])
         if different:
@@ -251,6 +258,11 @@ class Run:
         """What must be the same to go on, as it comes back from JSON."""
         table: dict[str, Any] = json.loads(json.dumps(self.settings.as_dict() | self._identity))
         return table
+
+
+def _digest(state: dict[str, Any]) -> str:
+    """Checksum of what a checkpoint says."""
+    return checksum_of(json.dumps(state, sort_keys=True).encode())
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

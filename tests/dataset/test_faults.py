@@ -160,6 +160,21 @@ def test_errors_of_a_computation_are_raised(tmp_path, monkeypatch):
         generate(config(), tmp_path / "d")
 
 
+def test_errors_name_realization_and_seed(tmp_path, monkeypatch):
+    """Computations see one realization at a time, which they call 0; users know the number in the dataset."""
+    original, calls = generation.local_matrices, []
+
+    def failing(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 6:
+            raise NumericalError("the factorisation for the patch of element 3 at (3, 0) of realization 0 failed.")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(generation, "local_matrices", failing)
+    with pytest.raises(NumericalError, match=r"^realization 5 \(seed 3\): the factorisation .* at \(3, 0\) failed\.$"):
+        generate(config("dataset.seed=3"), tmp_path / "d")
+
+
 def test_two_jobs_on_one_output(tmp_path):
     entered, leave = threading.Event(), threading.Event()
     original = generation.local_matrices

@@ -218,3 +218,9 @@ def test_bad_coefficient(A, message, method):
 def test_bad_arguments(arguments, message):
     with pytest.raises(InputError, match=message):
         local_matrices(BAD, np.ones((16, 16)), **arguments)
+
+
+@pytest.mark.parametrize("option", [{"device": "cuda"}, {"dtype": np.float32}, {"chunk": 3}], ids=str)
+def test_options_of_the_other_method_are_refused(option):
+    with pytest.raises(InputError, match=f"{next(iter(option))} applies to method 'condensed' only, got"):
+        local_matrices(Grid(1, 4, 8, 1), np.ones(8), method="dolfinx", **option)

@@ -110,6 +110,22 @@ def test_damaged_blocks_are_computed_again(tmp_path, capsys):
     assert not list(blocks.glob(".*"))
 
 
+def test_blocks_of_other_runs_and_places_are_computed_again(tmp_path, capsys):
+    """Of another seed, another block of the same run, and one without a sign of where it is from."""
+    settings = SHORT.changed(samples=80)
+    whole = run(tmp_path / "m", settings)
+    run(tmp_path / "other", settings.changed(seed=6))
+    blocks, strange = tmp_path / "m" / "blocks", tmp_path / "other" / "blocks"
+    (blocks / "samples-000000.npz").write_bytes((strange / "samples-000000.npz").read_bytes())
+    (blocks / "samples-000001.npz").write_bytes((blocks / "samples-000002.npz").read_bytes())
+    (blocks / "low-000000.npz").write_bytes((blocks / "low-000001.npz").read_bytes())
+    with np.load(blocks / "pilot-000000.npz") as file:
+        content = {name: file[name] for name in file if name != "run"}
+    np.savez(blocks / "pilot-000000.npz", **content)
+    assert_same(whole, run(tmp_path / "m", settings, resume=True))
+    assert capsys.readouterr().err.count("belongs to another run or place and will be computed again") == 4
+
+
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_damaged_description(content, tmp_path):
     run(tmp_path / "m")

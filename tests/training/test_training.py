@@ -267,6 +267,50 @@ def test_resuming_another_training_is_refused(data, tmp_path):
         train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 
+def test_single_bits_of_checkpoints_are_told(data, tmp_path, rng):
+    """Each flip of one bit in either file of a checkpoint; in the end the training is resumed."""
+    settings = TrainingSettings(epochs=1, batch_size=64)
+    train(data, tmp_path, "structured", OPTIONS, settings)
+    (tensors,) = tmp_path.glob("*-training.safetensors")
+    for path in (tensors, tmp_path / "training.json"):
+        whole = path.read_bytes()
+        for place in rng.integers(len(whole), size=25):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(flipped)
+            if path.suffix == ".json" and _same_json(whole, flipped):
+                continue
+            with pytest.raises(InputError, match=r"damaged|another|cannot be read"):
+                train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+        path.write_bytes(whole)
+    train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+
+
+ODD = [[], None, 3, {}, {"history": None}, {"history": [1]}, {"tensors": None}, {"step": "a"}, {"seed": []}]
+
+
+@pytest.mark.parametrize("change", ODD, ids=str)
+def test_odd_checkpoints(data, tmp_path, change):
+    """Valid JSON of other types, with and without the checksum that tells of them."""
+    settings = TrainingSettings(epochs=1, batch_size=64)
+    train(data, tmp_path, "structured", OPTIONS, settings)
+    path = tmp_path / "training.json"
+    good = json.loads(path.read_text())
+    old = {key: value for key, value in good.items() if key not in ("digest", "checksum")}  # as version 0.1 wrote it
+    for content in (good, old):
+        path.write_text(json.dumps(content | change if change else change))
+        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* and cannot be resumed"):
+            train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+
+
+def _same_json(one: bytes, other: bytes) -> bool:
+    """Whether only blanks differ."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
 def test_the_average_of_the_weights_is_kept(data, tmp_path):
     """Exponential moving average from the first step on, one step an epoch here."""
     for name, epochs, ema in (("1", 1, 0.0), ("2", 2, 0.0), ("3", 3, 0.0), ("averaged", 3, 0.9)):

@@ -81,7 +81,7 @@ def test_names_without_documentation_are_found(build, tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text('"""A package."""\n')
     (package / "named.py").write_text(
-        '"""A module."""\n__all__ = ["A", "B", "bare", "told"]\n'
+        '"""A module."""\nfrom json import dumps\n__all__ = ["A", "B", "bare", "dumps", "told"]\n'
         'class A:\n    """Told."""\n    def bare(self): ...\n    def _own(self): ...\n    def __len__(self): ...\n'
         "B = 1\ndef bare(): ...\n"
         'def told():\n    """Told."""\ndef _own(): ...\n'

@@ -264,16 +264,19 @@ def load(root: Path) -> Any:
     """The package as griffe reads it from its sources."""
     import griffe
 
-    return griffe.load(PACKAGE, search_paths=[str(root)], try_relative_path=False, resolve_aliases=True)
+    extensions = griffe.load_extensions(str(HERE / "roles.py"))
+    return griffe.load(
+        PACKAGE, search_paths=[str(root)], try_relative_path=False, resolve_aliases=True, extensions=extensions
+    )
 
 
 def modules(package: Any) -> Iterator[Any]:
     """The package and its modules that have public names."""
     if package.exports is not None:
         yield package
-    for name in sorted(package.modules):
-        if not package.modules[name].is_alias:
-            yield from modules(package.modules[name])
+    for _, module in sorted(package.members.items()):
+        if not module.is_alias and module.is_module:
+            yield from modules(module)
 
 
 def undocumented(package: Any) -> list[str]:
@@ -285,22 +288,19 @@ def undocumented(package: Any) -> list[str]:
         for name in module.exports:
             if str(name) not in module.members:
                 raise DocumentationError(f"{module.path} has {name!r} in __all__, which does not exist.")
-            member = module.members[str(name)]
-            if not _is_foreign(member):
-                found |= set(_without_docstring(member))
+            found |= set(_without_docstring(module.members[str(name)]))
     return sorted(found)
 
 
-def _is_foreign(item: Any) -> bool:
-    """Whether a name is only passed on from another package, as MPI is."""
-    while item.is_alias and item.target_path.startswith(PACKAGE):
-        item = item.target
-    return bool(item.is_alias)
-
-
 def _without_docstring(item: Any) -> Iterator[str]:
+    import griffe
+
+    try:
+        item = item.final_target if item.is_alias else item
+    except griffe.AliasResolutionError:  # a name of another library
+        return
     if not item.has_docstring and not item.name.startswith("__"):
-        yield item.canonical_path
+        yield item.path
     if item.is_class:
         for member in item.members.values():
             if (member.is_function or member.is_class) and not member.name.startswith("_"):

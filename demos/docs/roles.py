@@ -22,9 +22,11 @@ def _rewrite(item: Any) -> None:
     if item.docstring is not None:
         text = re.sub("^Example:$", "Examples:", item.docstring.value, flags=re.MULTILINE)
         item.docstring.value = _ROLE.sub(lambda match: _link(item, match[1]), text)
-    for member in list(item.members.values()):
+    for name, member in list(item.members.items()):
         if not member.is_alias:
             _rewrite(member)
+        elif member.target_path == item.package.path:  # `import package.module` in the package: griffe finds no end
+            del item.members[name]
 
 
 def _link(item: Any, name: str) -> str:

@@ -95,7 +95,9 @@ class MonteCarloSection(MonteCarloSettings):
 
     prefix: ClassVar[str] = "montecarlo."
 
-    seed: int | None = Field(default=None, description="seed of the fields; dataset.seed by default")  # type: ignore[assignment]
+    seed: int | None = Field(  # type: ignore[assignment]
+        default=None, ge=0, le=LARGEST_SEED, description="seed of the fields; dataset.seed by default"
+    )
     model: str | None = Field(default=None, description="model folder or name; by default a shipped one that fits")
     functionals: list[str] = Field(
         default_factory=list, description="functionals such as 'centre = point(0.5, 0.5)' or 'outflow(x=1)'"

@@ -21,6 +21,7 @@ from nnlod_fenics.runtime.files import write_text
 __all__ = ["Config", "load_config", "write_config"]
 
 _MOST_BLOCKS = 100_000  # files of a dataset: all of them are listed, in memory and in its index
+_DEEPEST = 50  # levels of tables and lists
 _FIELD = {"kind": "lognormal", "variance": 0.5}  # where a file says nothing of the field
 
 
@@ -162,9 +163,9 @@ def _value(text: str, override: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text
     except ValueError:  # Python converts no integer of more than 4,300 digits
-        raise InputError(f"an override must have numbers of less than 4300 digits, got {override[:60]}….") from None
+        raise InputError(f"an override must have numbers of fewer than 4300 digits, got {override[:60]}….") from None
     except RecursionError:
-        raise InputError(f"an override must not be nested as deeply, got {override[:60]}….") from None
+        raise InputError(f"an override must not be nested so deeply, got {override[:60]}….") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -177,6 +178,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"config file {str(path)!r} is not valid TOML: its tables are nested too deeply.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"config file {str(path)!r} is not valid TOML: {str(error).rstrip('.')}.") from None
+
+
+def _check_depth(table: dict[str, Any], source: str) -> None:
+    """Refuse what could not be written to files, or copied, for its depth."""
+    level: list[Any] = [table]
+    for _ in range(_DEEPEST):
+        inner = (value for part in level for value in (part.values() if isinstance(part, dict) else part))
+        level = [value for value in inner if isinstance(value, (dict, list))]
+    if level:
+        raise InputError(f"settings must not be nested deeper than {_DEEPEST} levels (in {source}).")
 
 
 def _scales(given: Any, source: str) -> dict[str, dict[str, dict[str, Any]]]:
@@ -224,6 +235,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), s
     has_field = "field" in table
     for override in overrides:
         _set(table, override)
+    _check_depth(table, source)
     given = table.get("field", {})
     if not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
         table["field"] = _FIELD | given

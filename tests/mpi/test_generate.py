@@ -142,3 +142,11 @@ def test_refusals_reach_every_rank(whole, tmp_path):
         said = [line for line in done.stderr.splitlines() if line.startswith("nnlod: ")]
         assert len(said) == 1 and message in said[0], done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_demo_is_refused_under_mpirun(tmp_path):
+    """It starts mpirun itself: one sentence, not a hang."""
+    done = run(mpirun(2, "-m", "nnlod_fenics", "demo", "-o", tmp_path / "d"))
+    said = [line for line in done.stderr.splitlines() if line.startswith("nnlod: ")]
+    assert done.returncode == 2 and len(said) == 1 and "must be run as a single process, got 2 ranks" in said[0]
+    assert not (tmp_path / "d").exists()

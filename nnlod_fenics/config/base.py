@@ -11,7 +11,8 @@ from nnlod_fenics.errors import InputError
 
 __all__ = ["LARGEST_SEED", "Settings", "shown"]
 
-LARGEST_SEED = 2**63 - 1  # that files and PyTorch can hold
+LARGEST_SEED = 2**63 - 1
+"""That files and PyTorch can hold."""
 
 
 class Settings(BaseModel):

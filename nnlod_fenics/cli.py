@@ -108,7 +108,7 @@ def _common(
     """Options of the command itself."""
 
 
-@app.command()
+@app.command(short_help="Run the main job in small, from data to report.")
 def demo(
     output: Output = Path("results/demo"),
     overrides: Overrides = None,
@@ -124,7 +124,7 @@ def demo(
     _print_table(f"NN-LOD demo, report in {output / 'report.md'}", summary(result))
 
 
-@app.command()
+@app.command(short_help="Draw random coefficients.")
 @_once
 def sample(
     config: ConfigFile = None,
@@ -143,7 +143,7 @@ def sample(
         typer.echo(f"{path}: contrast {drawn.A.max() / drawn.A.min():.3g}" + (f", {parameters}" if parameters else ""))
 
 
-@app.command()
+@app.command(short_help="Make a dataset; in parallel under mpirun.")
 def generate(
     config: ConfigFile = None,
     output: Output = Path("data"),
@@ -162,7 +162,7 @@ def generate(
         make(_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
 
 
-@app.command()
+@app.command(short_help="Train a network on a dataset.")
 def train(
     data: Data,
     config: ConfigFile = None,
@@ -211,7 +211,7 @@ def train(
     _print_table(f"trained {output}", rows)
 
 
-@app.command()
+@app.command(short_help="Measure a model as the paper does.")
 @_once
 def evaluate(
     model: Model,
@@ -240,7 +240,7 @@ def evaluate(
     _print_table(f"evaluation, figures in {output}", rows)
 
 
-@app.command()
+@app.command(short_help="Solve one problem by FEM, PG-LOD or NN-LOD.")
 @_once
 def solve(
     method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
@@ -295,7 +295,7 @@ def solve(
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
 
 
-@app.command()
+@app.command(short_help="Write a model's network as .pt2 or ONNX.")
 @_once
 def export(
     model: Model,
@@ -313,7 +313,7 @@ def export(
     typer.echo(f"wrote {export_network(loaded.network, loaded.grid, output)}")
 
 
-@app.command()
+@app.command(short_help="Run the paper's experiments.")
 def reproduce(
     experiments: Annotated[list[str], typer.Argument(help="1, 2, 3, 1-H, 2-H, 3-H, or all.")],
     scale: Annotated[str, typer.Option(help="small: minutes on a laptop; paper: the paper's sizes.")] = "small",
@@ -334,7 +334,7 @@ def reproduce(
         _print_table(f"experiment {name}, report in {output / scale / name / 'report.html'}", rows)
 
 
-@app.command()
+@app.command(short_help="Estimate expectations and their errors.")
 def montecarlo(
     config: ConfigFile = None,
     method: Annotated[
@@ -417,7 +417,7 @@ def montecarlo(
         _print_table(f"Monte Carlo by {section.method}, results in {output}", table(estimate))
 
 
-@app.command()
+@app.command(short_help="Tell what a dataset or model holds.")
 @_once
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
     """Tell what a dataset, a model or a settings file holds.
@@ -444,7 +444,7 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     typer.echo(json.dumps(content, indent=1))
 
 
-@app.command()
+@app.command(short_help="List all settings.")
 def settings(
     toml: Annotated[bool, typer.Option("--toml", help="Print a settings file with all defaults instead.")] = False,
 ) -> None:
@@ -477,7 +477,7 @@ def _print_settings(sections: dict[str, Any]) -> None:
         console.print(table)
 
 
-@dataset_app.command("info")
+@dataset_app.command("info", short_help="Tell how much there is, and of what.")
 @_once
 def dataset_info(path: Data) -> None:
     """Tell what a dataset holds, finished or not: how much, of which grid and law, made by what.
@@ -489,7 +489,7 @@ def dataset_info(path: Data) -> None:
     _print_table(f"dataset {path}", describe(path))
 
 
-@dataset_app.command("verify")
+@dataset_app.command("verify", short_help="Check all numbers, recompute some.")
 @_once
 def dataset_verify(
     path: Data,
@@ -518,7 +518,7 @@ def dataset_verify(
         raise typer.Exit(1)
 
 
-@dataset_app.command("merge")
+@dataset_app.command("merge", short_help="Join runs with different seeds.")
 @_once
 def dataset_merge(
     sources: Annotated[list[Path], typer.Argument(help="Dataset folders of one configuration, different seeds.")],
@@ -534,7 +534,7 @@ def dataset_merge(
     merge_datasets(sources, output, overwrite)
 
 
-@dataset_app.command("split")
+@dataset_app.command("split", short_help="Write training, validation and test set.")
 @_once
 def dataset_split(
     path: Data,
@@ -572,7 +572,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ² or ℓ must not end a run
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="nnlod", standalone_mode=False)
     except typer.Abort:  # Ctrl-C
         print("nnlod: interrupted", file=sys.stderr)
         sys.exit(130)

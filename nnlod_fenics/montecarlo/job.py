@@ -24,13 +24,31 @@ from nnlod_fenics.runtime.progress import show_progress
 from nnlod_fenics.runtime.schedule import Schedule
 from nnlod_fenics.statistics import half_width
 
-__all__ = ["Job"]
+__all__ = ["Job", "check_blocks"]
 
 _TIME = "time"  # reason to halt
 _MOST_BLOCKS = 1_000_000
 _PILOT = 0.5  # share of the time that a pilot run may take
 
 Key = tuple[str, int]
+
+
+def check_blocks(settings: MonteCarloSettings, counts: dict[str, int]) -> None:
+    """Check that the results of so many samples of each kind can be kept.
+
+    Raises:
+        InputError: If not.
+    """
+    sizes = _sizes(settings)
+    if sum(-(-count // sizes[kind]) for kind, count in counts.items()) > _MOST_BLOCKS:
+        each = ", ".join(f"{count} of {kind!r}" for kind, count in counts.items())
+        raise InputError(f"samples must fit in {_MOST_BLOCKS} blocks, whose results are kept in memory, got {each}.")
+
+
+def _sizes(settings: MonteCarloSettings) -> dict[str, int]:
+    """Samples of a block of each kind."""
+    slow = settings.models != ("nn",)
+    return {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
 
 
 class Job:
@@ -44,8 +62,7 @@ class Job:
         self._arrived: dict[str, Moments] = {}  # merged as they come, for the progress only
         self._plan: Plan | None = None
         self._start = time.monotonic()
-        slow = settings.models != ("nn",)
-        self._sizes = {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
+        self._sizes = _sizes(settings)
 
     def run(self) -> str:
         """Do rounds until it is enough; why it was."""
@@ -116,11 +133,7 @@ class Job:
     def _missing(self, counts: dict[str, int]) -> list[Key]:
         """Blocks to compute: the first of each kind, then all kinds in step, so that any part of them is balanced."""
         todo: list[tuple[float, Key]] = []
-        if sum(-(-count // self._sizes[kind]) for kind, count in counts.items()) > _MOST_BLOCKS:
-            each = ", ".join(f"{count} of {kind!r}" for kind, count in counts.items())
-            raise InputError(
-                f"samples must fit in {_MOST_BLOCKS} blocks, whose results are kept in memory, got {each}."
-            )
+        check_blocks(self._settings, counts)
         for kind, count in counts.items():
             blocks = -(-count // self._sizes[kind])
             for number in range(blocks):

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from nnlod_fenics.montecarlo.estimate import Estimate
 from nnlod_fenics.output.paraview import write_arrays
 from nnlod_fenics.output.style import SOLUTION, colorbar, figure, line_styles, save
-from nnlod_fenics.runtime.files import read_json, replacing, write_json
+from nnlod_fenics.runtime.files import read_json, write_json, write_npz
 
 __all__ = ["plot_mean", "table", "write_report"]
 
@@ -27,8 +27,7 @@ def write_report(folder: Path, estimate: Estimate) -> None:
         estimate: Its result.
     """
     fields = estimate.fields
-    with replacing(folder / "fields.npz") as temporary:
-        np.savez(temporary, **fields)  # type: ignore[arg-type]
+    write_npz(folder / "fields.npz", **fields)
     write_arrays(folder / "fields.vtkhdf", estimate.mean.ndim, point_data=fields)
     plot_mean(folder / "mean.png", estimate)
     content: dict[str, Any] = {"run": read_json(folder / "run.json")} | estimate.summary()

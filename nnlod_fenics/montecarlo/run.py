@@ -19,7 +19,7 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import load_vector
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
-from nnlod_fenics.montecarlo.job import Job
+from nnlod_fenics.montecarlo.job import Job, check_blocks
 from nnlod_fenics.montecarlo.sampling import Sampler
 from nnlod_fenics.montecarlo.store import Store
 from nnlod_fenics.network import NNLOD
@@ -173,6 +173,8 @@ def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functi
             raise InputError(f"model must be given for method {settings.method!r}, got none.")
         model.check_grid(grid)
     settings.check_stops()
+    if settings.samples is not None:
+        check_blocks(settings, {"samples": settings.samples})
     for name, functional in functionals.items():
         check_functional(name, functional, grid.dim)
     least = settings.pilot * 2 + LEAST_PAIRS

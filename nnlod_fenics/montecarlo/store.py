@@ -22,7 +22,7 @@ import numpy as np
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.sampling import STAGES, BlockResult
-from nnlod_fenics.runtime.files import read_json, replacing, write_json
+from nnlod_fenics.runtime.files import read_json, write_json, write_npz
 from nnlod_fenics.runtime.folder import Contents, output_folder
 from nnlod_fenics.runtime.progress import tell
 
@@ -105,10 +105,10 @@ class Store:
             InputError: If the file cannot be written.
         """
         moments = result.moments
-        with self.written(), replacing(self._path(kind, number)) as temporary:
-            values = {"count": moments.count, "mean": moments.mean, "central": moments.central}
-            stamp = self._stamp_of(kind, number)
-            np.savez(temporary, **values, seconds=result.seconds, run=stamp)  # type: ignore[arg-type]
+        path, stamp = self._path(kind, number), self._stamp_of(kind, number)
+        arrays = {"mean": moments.mean, "central": moments.central, "seconds": result.seconds}
+        with self.written():
+            write_npz(path, **arrays, count=moments.count, run=stamp)
 
     def load_block(self, kind: str, number: int, count: int, models: int, quantities: int) -> BlockResult | None:
         """Read the moments of a block.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -12,10 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+import numpy.typing as npt
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["hdf5_image", "is_file", "read_json", "replacing", "write_bytes", "write_hdf5", "write_json", "write_text"]
+__all__ = [
+    "hdf5_image",
+    "is_file",
+    "read_json",
+    "replacing",
+    "write_bytes",
+    "write_hdf5",
+    "write_json",
+    "write_npy",
+    "write_npz",
+    "write_text",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -86,6 +100,23 @@ def write_bytes(path: PathLike, content: bytes, durable: bool = False) -> None:
 def write_text(path: PathLike, content: str) -> None:
     """Write text in UTF-8, whole or not at all."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def write_npy(path: PathLike, array: npt.ArrayLike) -> None:
+    """Write an array in NumPy's format, whole or not at all.
+
+    Made in memory: NumPy leaves the last part of a file to the C library, and does not see it fail on a full disk.
+    """
+    with io.BytesIO() as image:
+        np.save(image, np.asarray(array))
+        write_bytes(path, image.getvalue())
+
+
+def write_npz(path: PathLike, **arrays: npt.ArrayLike) -> None:
+    """Write arrays in NumPy's format for several, whole or not at all; see :func:`write_npy`."""
+    with io.BytesIO() as image:
+        np.savez(image, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+        write_bytes(path, image.getvalue())
 
 
 def hdf5_image(fill: Callable[[h5py.File], None]) -> bytes:

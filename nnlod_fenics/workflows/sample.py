@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from nnlod_fenics.config import Config
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample
 from nnlod_fenics.output.figures import plot_coefficient
 from nnlod_fenics.output.paraview import write_coefficient
-from nnlod_fenics.runtime.files import replacing
+from nnlod_fenics.runtime.files import write_npy
 
 __all__ = ["write_samples"]
 
@@ -38,8 +36,7 @@ def write_samples(config: Config, folder: str | Path, count: int = 1) -> Iterato
     grid, law, place = config.make_grid(), config.make_field(), Path(folder)
     for k in range(count):
         drawn = law.sample(config.dataset.seed, k)
-        with replacing(place / f"A{k}.npy") as temporary:
-            np.save(temporary, drawn.A)
+        write_npy(place / f"A{k}.npy", drawn.A)
         plot_coefficient(place / f"A{k}.png", drawn.A)
         write_coefficient(place / f"A{k}.vtkhdf", grid, drawn.A)
         yield place / f"A{k}.npy", drawn

@@ -18,7 +18,7 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
 from nnlod_fenics.output import figures, paraview
-from nnlod_fenics.runtime.files import replacing
+from nnlod_fenics.runtime.files import write_npy
 from nnlod_fenics.runtime.optional import needed_for
 from nnlod_fenics.runtime.progress import tell
 from nnlod_fenics.runtime.streams import Stream
@@ -130,8 +130,7 @@ def _coefficient(
 
 def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
     method, grid, A, u = solution.method, solution.grid, solution.A, solution.u
-    with replacing(folder / f"u_{method}.npy") as temporary:
-        np.save(temporary, u)
+    write_npy(folder / f"u_{method}.npy", u)
     for name in formats:
         if name in ("vtkhdf", "vti"):
             paraview.write_results(folder, grid, A, {f"u_{method}": u}, f".{name}")

@@ -13,6 +13,7 @@ import json
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from operations import count_operations
 
 from nnlod_fenics import Grid, local_matrices
 from nnlod_fenics.lod.condensation import Condensation
+
+sys.path.append(str(Path(__file__).parents[1]))
+from operations import count_operations
 
 PAPER = Grid(2, 32, 512, 2, coefficient=256)
 CUBE = Grid(3, 8, 64, 1)

@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from nnlod_fenics.lod.operations import count_operations
+from operations import count_operations
 
 from nnlod_fenics import Grid, local_matrices
 from nnlod_fenics.grid import lattice

@@ -15,7 +15,7 @@ from nnlod_fenics.functionals import BoxAverage
 from nnlod_fenics.montecarlo import Estimate, MonteCarloSettings, monte_carlo
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.norms import l2_norm
-from nnlod_fenics.runtime.files import read_json, replacing, write_json
+from nnlod_fenics.runtime.files import read_json, write_json, write_npz
 from nnlod_fenics.statistics import half_width, satterthwaite
 from nnlod_fenics.workflows.reproduce.experiments import Experiment, Scale
 from nnlod_fenics.workflows.reproduce.statistics import average, integrals
@@ -54,8 +54,7 @@ def make_estimate(folder: Path, scale: Scale, experiment: Experiment, model: NNL
     given = settings_of(scale, experiment)
     settings = MonteCarloSettings(**given)
     estimate = monte_carlo(grid, law, settings, model, functionals=whole, output=folder / "run", resume=True)
-    with replacing(folder / _FIELDS) as temporary:
-        np.savez(temporary, mean=estimate.mean, error=estimate.standard_error)
+    write_npz(folder / _FIELDS, mean=estimate.mean, error=estimate.standard_error)
     value = estimate.functionals[_INTEGRAL]
     content = {
         "settings": given,

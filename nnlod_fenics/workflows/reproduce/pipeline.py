@@ -15,7 +15,7 @@ from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.network import NNLOD, relative_loss
-from nnlod_fenics.runtime.files import read_json, replacing, write_json
+from nnlod_fenics.runtime.files import read_json, write_json, write_npy, write_npz
 from nnlod_fenics.runtime.job import Interrupted
 from nnlod_fenics.runtime.launcher import available_cores
 from nnlod_fenics.runtime.progress import tell
@@ -157,8 +157,7 @@ class Pipeline:
                 if not path.exists():
                     A = self.fresh(experiment, index).A
                     fem, lod = (solve(self.scale.grid, A, method).u for method in ("fem", "lod"))
-                    with replacing(path) as temporary:
-                        np.savez(temporary, fem=fem, lod=lod, contrast=contrast(A))
+                    write_npz(path, fem=fem, lod=lod, contrast=contrast(A))
 
         return self.cache.stage("references", f"FEM and PG-LOD of {experiment.name}", settings, work)
 
@@ -195,8 +194,7 @@ class Pipeline:
                 "history": read_json(trained.folder / "model" / "loss.json"),
                 "fresh": compare(grid, solutions),
             }
-            with replacing(folder / "solutions.npy") as temporary:
-                np.save(temporary, np.stack(u))
+            write_npy(folder / "solutions.npy", np.stack(u))
             write_json(folder / "evaluation.json", content)
 
         title = f"evaluation of {network} of {experiment.name}, {size} dataset, {start}"

@@ -1,4 +1,4 @@
-"""The quasi-interpolation I_H = averaging ∘ element-wise L² projection, on one coarse element.
+"""The quasi-interpolation I_H = averaging ∘ element-wise L² projection.
 
 A function w of V_h is in the kernel of I_H if and only if, at every coarse node inside D, the values that
 its L² projections onto Q1 take there from the surrounding elements sum to zero. Both ways to compute local
@@ -10,7 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["element_hats", "element_projection"]
+from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
+
+__all__ = ["element_hats", "element_projection", "quasi_interpolation"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -53,3 +56,32 @@ def element_projection(dim: int, ratio: int) -> Matrix:
     hats = element_hats(1, ratio)
     along_axis = np.asarray(np.linalg.solve(hats.T @ mass @ hats, hats.T @ mass), dtype=np.float64)
     return _tensor(along_axis, dim)
+
+
+def quasi_interpolation(grid: Grid, u: npt.ArrayLike) -> Matrix:
+    """I_H of a fine function: at each inner coarse node the mean of its L² projections on the surrounding elements.
+
+    This is what the coarse solution of an LOD approximates; nodal values of u differ from it by what varies below H.
+
+    Args:
+        grid: The discretisation.
+        u: Nodal values on T_h, shape ``(1/h + 1,)*d``.
+
+    Returns:
+        Nodal values on T_H, shape ``(1/H + 1,)*d``, zero on ∂D.
+
+    Raises:
+        InputError: If the shape is another one.
+    """
+    values, shape = np.asarray(u, dtype=np.float64), (grid.fine + 1,) * grid.dim
+    if values.shape != shape:
+        raise InputError(f"u must hold nodal values of shape {shape}, got {values.shape}.")
+    along_axis, projection = np.zeros((grid.coarse + 1, grid.fine + 1)), element_projection(1, grid.ratio)
+    for element in range(grid.coarse):
+        first = element * grid.ratio
+        along_axis[element : element + 2, first : first + grid.ratio + 1] += projection / 2
+    along_axis[[0, -1]] = 0  # projection and mean are tensor products, and so is their composition
+    for axis in range(grid.dim):
+        product = np.asarray(np.tensordot(along_axis, values, axes=(1, axis)), dtype=np.float64)
+        values = np.moveaxis(product, 0, axis)
+    return values

@@ -43,7 +43,7 @@ def law_of(embedding: CirculantEmbedding) -> np.ndarray:
 @pytest.mark.parametrize(("dim", "cells"), DIMENSIONS + [(1, 1), (1, 2), (2, 1), (2, 3), (3, 2)])
 def test_covariance_is_exact(dim, cells, nu):
     embedding = CirculantEmbedding(matern(dim, 1.7, 0.2, nu), cells)
-    assert embedding.clipped_mass == embedding.covariance_error == 0
+    assert embedding.clipped_mass == embedding.covariance_error == embedding.variogram_error == 0
     expected = formula(distances(dim, cells), 1.7, 0.2, nu)
     assert np.abs(law_of(embedding) - expected).max() < 1e-12
 
@@ -89,6 +89,24 @@ def test_embedding_that_cannot_be_enlarged_reports_its_error(dim, cells, nu):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert CirculantEmbedding(model, cells, max_factor=2, warn=False).clipped_mass == embedding.clipped_mass
+
+
+@pytest.mark.parametrize(
+    ("model", "cells", "larger"),
+    [(covariance_model("Gaussian", 2, 2.0, 10.0), 6, 10), (matern(2, 2.0, 1000.0, 0.5), 6, 10)],
+)
+def test_error_of_the_variogram(model, cells, larger):
+    """Of Z(x) − Z(y), by the law of the field; a variance that is too large is no part of it."""
+    with pytest.warns(UserWarning, match=r"the variogram inside D, which is what homogenization sees, by up to"):
+        embedding = CirculantEmbedding(model, cells, max_factor=4)
+    law, r = law_of(embedding), distances(2, cells)
+    own = (np.diag(law)[:, None] + np.diag(law)[None]) / 2 - law
+    wanted = np.asarray(model.sill - model.covariance(r.ravel())).reshape(r.shape)
+    apart = r > 0
+    error = np.abs(own[apart] / wanted[apart] - 1).max()
+    assert embedding.variogram_error == pytest.approx(error, rel=1e-6)
+    assert embedding.variogram_error > larger * embedding.covariance_error > 0
+    assert f"{embedding.variogram_error:.1e} of itself" in embedding.account
 
 
 @pytest.mark.parametrize("name", ["Gaussian", "Exponential", "Spherical", "Stable", "Rational"])

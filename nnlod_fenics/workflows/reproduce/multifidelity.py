@@ -102,7 +102,8 @@ def compare_means(numbers: dict[str, Any], mean: Array, u: Array, lod: Array) ->
 
     Returns:
         The numbers, and relative to the mean of ∫u by PG-LOD: ``bias of NN-LOD``, the mean of ∫(u_NN − u_LOD) (see
-        :func:`average`); ``difference to PG-LOD`` of the mean of ∫u, with the ends of the 99.9 % interval too;
+        :func:`average`); ``difference to PG-LOD`` of the mean of ∫u, with the ends of the 90 % (``near low``, ``near
+        high``) and the 99.9 % interval (``far low``, ``far high``) too;
         ``standard error``. ``PG-LOD at equal cost``: relative standard errors of plain Monte Carlo. ``gain``: ratio
         of the variances of the means of ∫u of plain Monte Carlo and this one at equal cost, with the interval of an
         F distribution. ``distance of the means`` of u to PG-LOD in L², relative, and what noise alone lets expect.
@@ -114,7 +115,7 @@ def compare_means(numbers: dict[str, Any], mean: Array, u: Array, lod: Array) ->
     parts = [(error**2, max(numbers["samples"]["samples"], 2)), (other**2, k)]
     squared, degrees = satterthwaite(parts)
     difference = {"mean": own["mean"] / level - 1, "standard error": math.sqrt(float(squared)) / level}
-    for name, probability in (("", 0.95), ("far ", 0.999)):
+    for name, probability in (("near ", 0.9), ("", 0.95), ("far ", 0.999)):
         width = float(half_width(difference["standard error"], degrees, probability))
         difference |= {f"{name}low": difference["mean"] - width, f"{name}high": difference["mean"] + width}
     size, noise = l2_norm(lod.mean(axis=0)), l2_norm(lod.std(axis=0, ddof=1) / math.sqrt(k))

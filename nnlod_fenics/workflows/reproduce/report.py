@@ -187,7 +187,7 @@ def _means(numbers: dict[str, Any]) -> str:
         "mean of ∫u",
         "± standard error",
         "L² of means : FEM",
-        "∫u : FEM − 1",
+        "∫u : I_H FEM − 1",
         "∫u : PG-LOD − 1",
         "L² of single u : PG-LOD",
     )

@@ -39,8 +39,8 @@ class Settings(BaseModel):
         return self.model_dump()
 
     def changed(self, **updates: Any) -> Self:
-        """The same settings but for some, checked again."""
-        return type(self)(**(self.as_dict() | updates))
+        """The same settings but for some, checked again; what was not stated stays so."""
+        return type(self)(**(self.model_dump(exclude_unset=True) | updates))
 
 
 _EXPECTED = {

@@ -70,7 +70,14 @@ def test_demo_at_its_smallest_size(tmp_path):
     result = json.loads((folder / "evaluation.json").read_text())
     assert 0 < result["errors"]["relative L2 error, PG-LOD against FEM"] < 0.5
     report = (folder / "report.md").read_text()
-    for name in ("coefficient.png", "solutions.png", "cross_sections.png", "loss.png", "local_matrix.png"):
+    for name in (
+        "coefficient.png",
+        "solutions.png",
+        "differences.png",
+        "cross_sections.png",
+        "loss.png",
+        "local_matrix.png",
+    ):
         assert (folder / name).stat().st_size > 1000 and f"({name})" in report
     assert {p.name for p in (folder / "paraview").iterdir()} == {
         "coefficient.vtkhdf",

@@ -27,6 +27,7 @@ __all__ = [
     "plot_calibration",
     "plot_coefficient",
     "plot_cross_sections",
+    "plot_differences",
     "plot_elements",
     "plot_local_matrix",
     "plot_loss",
@@ -83,14 +84,48 @@ def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike], colum
     with figure(1.0 + 2.6 * across, 0.4 + 2.8 * down) as fig:
         axes = _panels(fig, len(planes), columns)
         for ax, (name, u) in zip(axes, planes.items(), strict=True):
-            nodes = np.linspace(0, 1, len(u))
-            image = ax.pcolormesh(
-                nodes, nodes, u, norm=Normalize(low, high), cmap=SOLUTION, shading="gouraud", rasterized=True
-            )
-            _square_axes(ax, "$x_1$", "$x_2$", name)
+            image = _shade(ax, u, Normalize(low, high), SOLUTION, name)
             ax.label_outer()
         dim = next(iter(arrays.values())).ndim
         colorbar(fig, image, axes, "$u(x)$" if dim == 2 else "$u(x_1, x_2, 0.5)$")
+        save(fig, path)
+    return Path(path)
+
+
+def plot_differences(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+    """Draw solutions side by side with one colour scale, and below each its difference from the first.
+
+    Each difference has a scale of its own, symmetric about zero.
+
+    Args:
+        path: The file to write.
+        solutions: Nodal values by name, the reference first, each of shape ``(n+1,)*d`` with its own n; d = 2, or 3 for
+            the plane x₃ = 0.5. Where the numbers n differ, one of two must divide the other: both are compared at the
+            nodes of the finer one, between which the coarser is interpolated.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If there are less than two, or an array does not fit.
+    """
+    arrays = _solutions(solutions, dims=(2, 3))
+    if len(arrays) < 2:
+        raise InputError(f"solutions must be at least two, the reference first, got {list(arrays)}.")
+    planes = {name: u if u.ndim == 2 else _middle(u, 0) for name, u in arrays.items()}
+    (first, reference), *others = planes.items()
+    low, high = min(u.min() for u in planes.values()), max(u.max() for u in planes.values())
+    with figure(1.0 + 3.2 * len(planes), 6.0) as fig:
+        axes = fig.subplots(2, len(planes), squeeze=False)
+        for ax, (name, u) in zip(axes[0], planes.items(), strict=True):
+            image = _shade(ax, u, Normalize(low, high), SOLUTION, name)
+        colorbar(fig, image, list(axes[0]), "$u(x)$" if next(iter(arrays.values())).ndim == 2 else "$u(x_1, x_2, 0.5)$")
+        axes[1, 0].set_axis_off()
+        for ax, (name, u) in zip(axes[1, 1:], others, strict=True):
+            difference = _difference(name, u, reference)
+            bound = np.abs(difference).max() or 1.0
+            image = _shade(ax, difference, Normalize(-bound, bound), DIVERGING, f"{name} \N{MINUS SIGN} {first}")
+            colorbar(fig, image, ax, "")
         save(fig, path)
     return Path(path)
 
@@ -311,6 +346,34 @@ def _solutions(solutions: Mapping[str, npt.ArrayLike], dims: tuple[int, ...]) ->
             f"solutions must hold nodal arrays of one dimension out of {dims}, got {sorted(found) or 'none'}."
         )
     return arrays
+
+
+def _shade(ax: Axes, u: Array, norm: Normalize, cmap: str, title: str) -> Any:
+    """Draw nodal values, interpolated between the nodes."""
+    nodes = np.linspace(0, 1, len(u))
+    image = ax.pcolormesh(nodes, nodes, u, norm=norm, cmap=cmap, shading="gouraud", rasterized=True)
+    _square_axes(ax, "$x_1$", "$x_2$", title)
+    return image
+
+
+def _difference(name: str, u: Array, reference: Array) -> Array:
+    """The difference to the reference, at the nodes of the finer one of both."""
+    few, many = sorted((len(u) - 1, len(reference) - 1))
+    if many % few:
+        raise InputError(
+            f"solution {name!r} and the first one must have numbers of cells of which one divides the other, got "
+            f"{len(u) - 1} and {len(reference) - 1}."
+        )
+    nodes = np.linspace(0, 1, many + 1)
+    return _interpolate(u, nodes) - _interpolate(reference, nodes)
+
+
+def _interpolate(u: Array, nodes: Array) -> Array:
+    """Values of a bilinear function at a lattice of points."""
+    own = np.linspace(0, 1, len(u))
+    for axis in range(2):
+        u = np.apply_along_axis(lambda line: np.interp(nodes, own, line), axis, u)
+    return u
 
 
 def _middle(values: Array, axis: int) -> Array:

@@ -14,6 +14,7 @@ from nnlod_fenics.output import figures
 from nnlod_fenics.output.figures import (
     plot_coefficient,
     plot_cross_sections,
+    plot_differences,
     plot_elements,
     plot_local_matrix,
     plot_loss,
@@ -69,6 +70,33 @@ def test_pictures_for_narrow_pages(shown: list[Figure]) -> None:
     assert len(shown[0].axes) == 4  # the fourth place is empty, the last axes are the colour bar's
     assert [ax.get_subplotspec().rowspan.start for ax in lines] == [0, 1]
     assert [ax.get_ylabel() for ax in lines] == ["$u$", "$u$"]
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_differences_from_the_first(shown: list[Figure], dim: int) -> None:
+    fine, coarse = polynomial(dim, 8), polynomial(dim, 4)
+    bump = np.zeros((5,) * dim)
+    bump[(2,) * dim] = 0.25  # in the middle, on two nodes of the fine grid to each side
+    bump[(2,) * (dim - 2) + (1, 3)] = -0.5  # y = 1/4, x = 3/4
+    plot_differences("d.png", {"FEM": fine, "PG-LOD": coarse, "NN-LOD": coarse + bump})
+    fig = shown[0]
+    shaded = {ax.get_title(): ax.collections[0] for ax in fig.axes if ax.get_title()}
+    assert list(shaded) == ["FEM", "PG-LOD", "NN-LOD", "PG-LOD \N{MINUS SIGN} FEM", "NN-LOD \N{MINUS SIGN} FEM"]
+    same, differ = (np.asarray(shaded[f"{name} \N{MINUS SIGN} FEM"].get_array()) for name in ("PG-LOD", "NN-LOD"))
+    np.testing.assert_allclose(same, 0, atol=1e-14)  # a linear function is interpolated exactly
+    assert differ.shape == (9, 9)
+    assert differ[4, 4] == pytest.approx(0.25) and differ[2, 6] == pytest.approx(-0.5)
+    assert differ[4, 3] == pytest.approx(0.125) and differ[6, 2] == pytest.approx(0)
+    norm = shaded["NN-LOD \N{MINUS SIGN} FEM"].norm
+    assert (norm.vmin, norm.vmax) == pytest.approx((-0.5, 0.5))
+    assert shaded["PG-LOD \N{MINUS SIGN} FEM"].norm.vmax < 1e-13 or shaded["PG-LOD \N{MINUS SIGN} FEM"].norm.vmax == 1
+
+
+def test_differences_that_cannot_be_drawn() -> None:
+    with pytest.raises(InputError, match="at least two"):
+        plot_differences("d.png", {"FEM": polynomial(2, 8)})
+    with pytest.raises(InputError, match=r"solution 'b' and the first one .*got 3 and 8"):
+        plot_differences("d.png", {"a": polynomial(2, 8), "b": polynomial(2, 3)})
 
 
 def test_coefficient_in_three_dimensions(shown: list[Figure]) -> None:

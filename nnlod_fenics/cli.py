@@ -255,6 +255,10 @@ def solve(
         ),
     ] = None,
     render: Annotated[bool, typer.Option("--render", help="Make a picture in three dimensions, with PyVista.")] = False,
+    correctors: Annotated[
+        list[int] | None,
+        typer.Option(metavar="ELEMENT", help="Write the correctors of this element too, for method lod. Repeatable."),
+    ] = None,
     output: Output = Path("solution"),
     overrides: Overrides = None,
 ) -> None:
@@ -278,6 +282,7 @@ def solve(
         no_data,
         formats or ("vtkhdf",),
         render,
+        correctors or (),
     )
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])

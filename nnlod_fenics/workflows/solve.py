@@ -15,6 +15,8 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.lod.reconstruction import extend_correctors
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
 from nnlod_fenics.output import figures, paraview
@@ -42,6 +44,7 @@ def solve_problem(
     no_data: float | None = None,
     formats: Sequence[str] = ("vtkhdf",),
     render: bool = False,
+    correctors: Sequence[int] = (),
 ) -> Solution:
     """Solve one problem and write the solution, figures and ParaView files.
 
@@ -59,6 +62,7 @@ def solve_problem(
         no_data: Value of cells without data in the file.
         formats: Of the files for ParaView: ``"vtkhdf"``, ``"vti"``; ``"xdmf"`` and ``"bp"`` by DOLFINx.
         render: Whether to make a three-dimensional picture with PyVista, d = 2 or 3.
+        correctors: Numbers of elements whose correctors are written too, for ``"lod"``.
 
     Returns:
         The solution.
@@ -73,6 +77,8 @@ def solve_problem(
             raise InputError(f"format must be one of {FORMATS}, got {name!r}.")
     if model is not None and method != "nn":
         raise InputError(f"model does not apply to method {method!r}, got {str(model)!r}.")
+    if correctors and method != "lod":
+        raise InputError(f"correctors apply to method 'lod', got method {method!r}.")
     given = _read(coefficient, seed, dataset, no_data)
     surrogate = None if model is None else NNLOD.load(model)
     grid = _grid(config, surrogate, given)
@@ -83,7 +89,10 @@ def solve_problem(
     if surrogate is not None and A.ndim == grid.dim and (distance := surrogate.out_of_range(grid, A)) > 0:
         tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
     solution = solve(grid, A, method, source, **options)
+    phi = local_matrices(grid, A, elements=correctors, correctors=True)[1] if correctors else ()
     _write(Path(output), solution, formats)
+    for element, values in zip(correctors, phi, strict=True):
+        _write_correctors(Path(output), grid, element, values)
     if render:
         _render(Path(output), solution)
     return solution
@@ -146,6 +155,17 @@ def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
     figures.plot_cross_sections(folder / "cross_sections.png", {NAMES[method]: u})
     if grid.dim > 1:
         figures.plot_solutions(folder / "solution.png", {NAMES[method]: u})
+
+
+def _write_correctors(folder: Path, grid: Grid, element: int, phi: npt.NDArray[np.float64]) -> None:
+    """The correctors of an element: on its padded patch as arrays, on all of D for ParaView, and as a picture."""
+    content: dict[str, Any] = {"phi": phi, "element": element} | grid.as_dict()
+    with replacing(folder / f"corrector{element}.npz") as temporary:
+        np.savez(temporary, **content)
+    data = {f"phi_{j + 1}": values for j, values in enumerate(extend_correctors(grid, element, phi))}
+    paraview.write_arrays(folder / f"corrector{element}.vtkhdf", grid.dim, point_data=data)
+    if grid.dim < 3:
+        figures.plot_corrector(folder / f"corrector{element}.png", grid, element, phi)
 
 
 def _render(folder: Path, solution: Solution) -> None:

@@ -13,6 +13,7 @@ from nnlod_fenics import Grid, InputError
 from nnlod_fenics.output import figures
 from nnlod_fenics.output.figures import (
     plot_coefficient,
+    plot_corrector,
     plot_cross_sections,
     plot_differences,
     plot_elements,
@@ -199,3 +200,30 @@ def test_bad_input_writes_nothing(tmp_path: Path, call) -> None:
     with pytest.raises(InputError):
         call(tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_correctors_lie_where_their_patch_does(shown: list[Figure]) -> None:
+    grid = Grid(2, 4, 8, 1)
+    phi = RNG.standard_normal((4, 7, 7))
+    plot_corrector("c.png", grid, 3 + 4 * 1, phi)  # the last of the second row: x in [3/4, 1], y in [1/4, 1/2]
+    first = shown[0].axes[0]
+    mesh = first.collections[0]
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).ravel(), phi[0].ravel())
+    corners = mesh.get_coordinates()
+    np.testing.assert_allclose(corners[0, 0], [0.5, 0.0])
+    np.testing.assert_allclose(corners[-1, -1], [1.25, 0.75])
+    assert first.get_xlim() == (0.5, 1.0) and first.get_ylim() == (0.0, 0.75)  # cut to D
+    assert first.patches[0].get_xy() == (0.75, 0.25) and first.patches[0].get_width() == 0.25
+    plot_corrector("c.png", Grid(1, 4, 8, 1), 1, RNG.standard_normal((2, 7)))
+    line = shown[1].axes[0].lines[1]
+    np.testing.assert_allclose(line.get_xdata()[[0, -1]], [0, 0.75])
+
+
+def test_correctors_that_cannot_be_drawn() -> None:
+    grid = Grid(2, 4, 8, 1)
+    with pytest.raises(InputError, match="d = 1 or 2"):
+        plot_corrector("c.png", Grid(3, 2, 4, 1), 0, np.zeros((8, 7, 7, 7)))
+    with pytest.raises(InputError, match="element must lie between 0 and 15, got 16"):
+        plot_corrector("c.png", grid, 16, np.zeros((4, 7, 7)))
+    with pytest.raises(InputError, match=r"phi must have shape \(4, 7, 7\)"):
+        plot_corrector("c.png", grid, 0, np.zeros((1, 4, 7, 7)))

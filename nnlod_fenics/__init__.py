@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnlod_fenics.dataset.generate import generate
     from nnlod_fenics.fem import solve_fine
     from nnlod_fenics.fields import FieldSample, make_field, register_field
-    from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse
+    from nnlod_fenics.lod.coarse import coarse_mass_matrix, coarse_operator, solve_coarse
     from nnlod_fenics.lod.distributed import coarse_matrix
     from nnlod_fenics.lod.local import local_matrices
     from nnlod_fenics.lod.reconstruction import reconstruct
@@ -45,6 +45,7 @@ __all__ = [
     "TrainingData",
     "TrainingSettings",
     "__version__",
+    "coarse_mass_matrix",
     "coarse_matrix",
     "coarse_operator",
     "energy_norm",
@@ -76,7 +77,7 @@ _MODULES = {
     "dataset.generate": ("generate",),
     "fem": ("solve_fine",),
     "fields": ("FieldSample", "make_field", "register_field"),
-    "lod.coarse": ("coarse_operator", "solve_coarse"),
+    "lod.coarse": ("coarse_mass_matrix", "coarse_operator", "solve_coarse"),
     "lod.distributed": ("coarse_matrix",),
     "lod.local": ("local_matrices",),
     "lod.reconstruction": ("reconstruct",),

@@ -85,10 +85,12 @@ def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
     Console(width=width).print(table)
 
 
-def _settings(config: Path | None, overrides: list[str] | None, scale: str | None = None) -> Any:
+def _settings(
+    config: Path | None, overrides: list[str] | None, scale: str | None = None, whole_grid: bool = True
+) -> Any:
     from nnlod_fenics.config import load_config
 
-    return load_config(config, overrides or [], scale)
+    return load_config(config, overrides or [], scale, whole_grid)
 
 
 def _show_version(wanted: bool) -> None:
@@ -246,7 +248,11 @@ def solve(
     method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
     config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
     coefficient: Annotated[
-        Path | None, typer.Option(help="Coefficient A: .npy, .npz, .h5, .mat, .csv, .nc or .tif file.")
+        Path | None,
+        typer.Option(
+            help="Coefficient A: .npy, .npz, .h5, .mat, .csv, .nc or .tif file. The grid follows from its shape where "
+            "the settings state none."
+        ),
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in a file of several.")] = None,
     no_data: Annotated[float | None, typer.Option(help="Value of cells without data in the file.")] = None,
@@ -267,16 +273,20 @@ def solve(
         ),
     ] = None,
     render: Annotated[bool, typer.Option("--render", help="Make a picture in three dimensions, with PyVista.")] = False,
+    correctors: Annotated[
+        list[int] | None,
+        typer.Option(metavar="ELEMENT", help="Write the correctors of this element too, for method lod. Repeatable."),
+    ] = None,
     output: Output = Path("solution"),
     overrides: Overrides = None,
 ) -> None:
     """Solve one problem, with a coefficient from a file or a seed; writes .npy, ParaView files and figures.
 
-    Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -s grid.fine=256 -o solution
+    Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -o solution
     """
     from nnlod_fenics.workflows.solve import solve_problem
 
-    settings = _settings(config, overrides)
+    settings = _settings(config, overrides, whole_grid=False)
     solution = solve_problem(
         settings,
         output,
@@ -290,6 +300,7 @@ def solve(
         no_data,
         formats or ("vtkhdf",),
         render,
+        correctors or (),
     )
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     _print_table(f"{method} solution in {output}", [("mean of u", f"{solution.u.mean():.6g}"), *rows])
@@ -408,7 +419,7 @@ def montecarlo(
         "cost_ratio": cost_ratio,
         "level": level,
     }
-    settings = _settings(config, overrides, scale)
+    settings = _settings(config, overrides, scale, whole_grid=False)
     section = settings.montecarlo.changed(**{name: value for name, value in options.items() if value is not None})
     settings = settings.model_copy(update={"montecarlo": section})
     with _resumable():

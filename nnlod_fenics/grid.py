@@ -20,6 +20,8 @@ __all__ = ["Grid", "lattice"]
 
 IntArray = npt.NDArray[np.int64]
 
+_FINE_CELLS = 128**2  # of T_h, up to which a grid that follows from a coefficient has two of them per cell and axis
+
 
 def lattice(*sizes: int) -> IntArray:
     """List the points of an integer lattice, x fastest.
@@ -32,6 +34,28 @@ def lattice(*sizes: int) -> IntArray:
     """
     axes = np.meshgrid(*(np.arange(s, dtype=np.int64) for s in reversed(sizes)), indexing="ij")
     return np.stack([axis.ravel() for axis in reversed(axes)], axis=1)
+
+
+def _cells_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Dimension and cells per axis of a coefficient of some shape."""
+    tensor = len(shape) in (4, 5) or (len(shape) == 3 and shape[1:] == (1, 1) != shape[:2])
+    dim = len(shape) - 2 if tensor else len(shape)
+    cells = shape[:dim]
+    if dim not in (1, 2, 3) or shape[dim:] not in ((), (dim, dim)) or min(cells) < 2:
+        raise InputError(
+            "A must have shape (n,)*d or (n,)*d + (d, d) with n of at least 2 and d = 1, 2 or 3 for a grid to follow "
+            f"from it, got {shape}."
+        )
+    if len(set(cells)) != 1:
+        raise InputError(f"A must have as many cells along each axis (D is the unit cube), got shape {shape}.")
+    return dim, cells[0]
+
+
+def _coarse_for(n: int) -> int:
+    """Elements per axis for n cells of T_ε: each of 4 to 8 cells if possible, else the divisor nearest to √n."""
+    divisors = [c for c in range(2, n + 1) if n % c == 0]
+    usual = [c for c in divisors if 4 <= n // c <= 8]
+    return max(usual) if usual else min(divisors, key=lambda c: (c + n // c, -c))
 
 
 def _positive_int(name: str, value: Any, least: int) -> int:
@@ -90,6 +114,35 @@ class Grid:
             )
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def for_coefficient(
+        cls, A: npt.ArrayLike, ell: int = 2, coarse: int | None = None, fine: int | None = None
+    ) -> Grid:
+        """A grid for a coefficient that is given: T_ε has its cells, the rest follows unless it is given too.
+
+        Args:
+            A: The coefficient, of which the shape counts only: ``(n,)*d`` or ``(n,)*d + (d, d)``.
+            ell: Layers ℓ of a patch.
+            coarse: 1/H. By default as large as possible with 4 to 8 cells of T_ε per element and axis; where no such
+                number divides n, the divisor that is nearest to √n.
+            fine: 1/h. By default 2n as long as T_h has no more than 128² cells, else n; and at least four cells per
+                element and axis, without which there would be no fine scales.
+
+        Returns:
+            The grid.
+
+        Raises:
+            InputError: If A has another shape or a number does not fit.
+
+        Example:
+            >>> Grid.for_coefficient(np.ones((60, 60)))
+            Grid(dim=2, coarse=15, fine=120, ell=2, coefficient=60)
+        """
+        dim, n = _cells_of(np.shape(A))
+        chosen = _coarse_for(n) if coarse is None else _positive_int("coarse", coarse, 1)
+        multiple = max(2 if (2 * n) ** dim <= _FINE_CELLS else 1, -(-4 * chosen // n))
+        return cls(dim, chosen, multiple * n if fine is None else fine, ell, n)
 
     # -- numbers -------------------------------------------------------------------------------------
 

@@ -70,7 +70,14 @@ def test_demo_at_its_smallest_size(tmp_path):
     result = json.loads((folder / "evaluation.json").read_text())
     assert 0 < result["errors"]["relative L2 error, PG-LOD against FEM"] < 0.5
     report = (folder / "report.md").read_text()
-    for name in ("coefficient.png", "solutions.png", "cross_sections.png", "loss.png", "local_matrix.png"):
+    for name in (
+        "coefficient.png",
+        "solutions.png",
+        "differences.png",
+        "cross_sections.png",
+        "loss.png",
+        "local_matrix.png",
+    ):
         assert (folder / name).stat().st_size > 1000 and f"({name})" in report
     assert {p.name for p in (folder / "paraview").iterdir()} == {
         "coefficient.vtkhdf",
@@ -182,7 +189,11 @@ def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
     assert np.load(tmp_path / "nn" / "u_nn.npy").shape == (5, 5)
     fails(nnlod("solve", "--coefficient", "A.h5", *GRID, cwd=tmp_path), "dataset must be one of")
     fails(nnlod("solve", "--coefficient", "A.npy", "--seed", "1", *GRID, cwd=tmp_path), "exclude each other")
-    fails(nnlod("solve", "--coefficient", "A.npy", cwd=tmp_path), "A must have shape (64, 64)")
+    # a default that is stated is a statement
+    nn = ["solve", "--method", "nn", "--coefficient", "A.npy", "--model", work / "model"]
+    fails(nnlod(*nn, "-s", "grid.coarse=2", cwd=tmp_path), "it cannot be used for")
+    fails(nnlod(*nn, "-s", "grid.fine=128", cwd=tmp_path), "it cannot be used for")
+    assert nnlod(*nn, "-s", "grid.coarse=4", "-o", "nn-4", cwd=tmp_path).returncode == 0
     fails(nnlod("solve", "--coefficient", "none.npy", cwd=tmp_path), "does not exist")
     fails(nnlod("solve", "--method", "nn", *GRID, cwd=tmp_path), "comes with the package")
     fails(nnlod("solve", "--method", "magic", *GRID, cwd=tmp_path), "method must be one of")

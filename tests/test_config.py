@@ -41,6 +41,22 @@ def test_an_override_keeps_the_other_defaults_of_the_field():
     assert load_config(None, ["field.kind=uniform"]).make_field().settings()["kind"] == "uniform"
 
 
+def test_what_is_stated():
+    assert load_config().stated_grid == {} and not load_config().states_field
+    config = load_config(None, ["grid.coarse=16", "field.variance=0.5"])  # the defaults, but stated
+    assert config.stated_grid == {"coarse": 16} and config.states_field
+    assert config.make_grid(Grid(2, 8, 32, 1)) == Grid(2, 16, 32, 1)
+    with pytest.raises(InputError, match="coarse must divide coefficient"):
+        config.make_grid(Grid(2, 9, 36, 1))
+    changed = config.changed(grid=config.grid.changed(ell=1))
+    assert (
+        changed.stated_grid == {"coarse": 16, "ell": 1} and not load_config().changed(dataset={"seed": 1}).states_field
+    )
+    with pytest.raises(InputError, match="coarse must divide coefficient"):
+        load_config(None, ["grid.coarse=5"])
+    assert load_config(None, ["grid.coarse=5"], whole_grid=False).stated_grid == {"coarse": 5}
+
+
 def test_the_papers_network_is_trained_in_the_papers_way_unless_told_otherwise(tmp_path):
     paper = load_config(None, ["network.name=paper"]).training
     assert paper == TrainingSettings(**PAPER)

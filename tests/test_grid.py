@@ -81,3 +81,62 @@ except nnlod_fenics.MissingDependencyError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "install" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((64, 64), Grid(2, 16, 128, 2, 64)),
+        ((64, 64, 2, 2), Grid(2, 16, 128, 2, 64)),
+        ((256, 256), Grid(2, 64, 256, 2, 256)),
+        ((40,), Grid(1, 10, 80, 2, 40)),
+        ((40, 1, 1), Grid(1, 10, 80, 2, 40)),
+        ((32, 32, 32), Grid(3, 8, 32, 2, 32)),
+        ((8, 8, 8, 3, 3), Grid(3, 2, 16, 2, 8)),
+        ((121, 121), Grid(2, 11, 121, 2, 121)),
+        ((93, 93), Grid(2, 31, 186, 2, 93)),  # 3 * 31: H/ε = 3
+        ((97, 97), Grid(2, 97, 388, 2, 97)),  # a prime: elements are cells
+    ],
+)
+def test_grid_for_a_coefficient(shape, expected):
+    assert Grid.for_coefficient(np.ones(shape)) == expected
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("n", [*range(2, 40), 60, 128, 210])
+def test_grids_for_coefficients_are_as_promised(dim, n):
+    grid = Grid.for_coefficient(np.broadcast_to(1.0, (n,) * dim))
+    assert (grid.dim, grid.coefficient, grid.ell) == (dim, n, 2)
+    assert grid.num_interior_nodes > 0 and grid.ratio >= 4
+    possible = [n // k for k in range(4, 9) if n % k == 0 and n // k >= 2]
+    if possible:
+        assert grid.coarse == max(possible)
+    assert grid.fine == n or grid.fine**dim <= 128**2 or grid.ratio - grid.cells_per_element < 4
+
+
+def test_a_grid_for_a_coefficient_keeps_what_is_given():
+    A = np.ones((60, 60))
+    assert Grid.for_coefficient(A, coarse=6) == Grid(2, 6, 120, 2, 60)
+    assert Grid.for_coefficient(A, ell=1, fine=240) == Grid(2, 15, 240, 1, 60)
+    with pytest.raises(InputError, match="coarse must divide coefficient, got coarse=7 and coefficient=60"):
+        Grid.for_coefficient(A, coarse=7)
+    with pytest.raises(InputError, match="coefficient must divide fine, got coefficient=60 and fine=128"):
+        Grid.for_coefficient(A, fine=128)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((60, 80), r"A must have as many cells along each axis .*got shape \(60, 80\)"),
+        ((60, 80, 2, 2), "as many cells along each axis"),
+        ((60, 60, 2), "as many cells along each axis"),
+        ((60, 60, 3, 3), r"got \(60, 60, 3, 3\)"),
+        ((1, 1), r"n of at least 2 .*got \(1, 1\)"),
+        ((), r"got \(\)"),
+        ((0, 0), r"got \(0, 0\)"),
+        ((4,) * 6, "A must have shape"),
+    ],
+)
+def test_no_grid_for_a_coefficient(shape, message):
+    with pytest.raises(InputError, match=message):
+        Grid.for_coefficient(np.empty(shape))

@@ -42,7 +42,7 @@ class Settings(BaseModel):
         return self.model_dump()
 
     def changed(self, **updates: Any) -> Self:
-        """The same settings but for some, checked again; defaults that depend on what is changed follow it."""
+        """The same settings but for some, checked again; what was not stated stays so, and follows what is changed."""
         return type(self)(**(self.model_dump(exclude_unset=True) | updates))
 
 

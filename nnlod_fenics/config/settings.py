@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 from pydantic import Field, field_validator, model_validator
@@ -30,22 +30,13 @@ class GridSection(Settings):
 
     prefix: ClassVar[str] = "grid."
 
-    dim: int = Field(default=2, description="space dimension d")
-    coarse: int = Field(default=16, description="1/H, coarse elements per axis")
-    fine: int = Field(default=128, description="1/h, fine cells per axis")
-    ell: int = Field(default=2, description="layers ℓ of coarse elements around an element in its patch")
-    coefficient: int | None = Field(
-        default=64, description="1/ε, coefficient cells per axis; fine by default in Python"
+    dim: int = Field(default=2, ge=1, le=3, description="space dimension d")
+    coarse: int = Field(default=16, ge=1, description="1/H, coarse elements per axis")
+    fine: int = Field(default=128, ge=1, description="1/h, fine cells per axis; a multiple of coefficient")
+    ell: int = Field(default=2, ge=0, description="layers ℓ of coarse elements around an element in its patch")
+    coefficient: Annotated[int, Field(ge=1)] | None = Field(
+        default=64, description="1/ε, coefficient cells per axis; a multiple of coarse"
     )
-
-    @model_validator(mode="after")
-    def _is_a_grid(self) -> GridSection:
-        self.make()
-        return self
-
-    def make(self) -> Grid:
-        """The grid."""
-        return Grid(**self.model_dump())
 
 
 class DatasetSection(Settings):
@@ -108,9 +99,26 @@ class Config(Settings):
         make_field(value, 1, 2)
         return value
 
-    def make_grid(self) -> Grid:
-        """The discretisation."""
-        return self.grid.make()
+    @property
+    def stated_grid(self) -> dict[str, Any]:
+        """The keys of the grid that the settings state, without those that are left to their defaults."""
+        return self.grid.model_dump(exclude_unset=True)
+
+    @property
+    def states_field(self) -> bool:
+        """Whether the settings state a field."""
+        return "field" in self.model_fields_set
+
+    def make_grid(self, default: Grid | None = None) -> Grid:
+        """The discretisation.
+
+        Args:
+            default: Where the keys that are not stated come from; the defaults of the settings if None.
+
+        Raises:
+            InputError: If the keys do not fit together.
+        """
+        return Grid(**(self.grid.as_dict() if default is None else default.as_dict() | self.stated_grid))
 
     def make_field(self) -> FieldLaw:
         """The law of the coefficient on the grid's T_ε."""
@@ -199,13 +207,17 @@ def _scales(given: Any, source: str) -> dict[str, dict[str, dict[str, Any]]]:
     return scales
 
 
-def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), scale: str | None = None) -> Config:
+def load_config(
+    path: str | Path | None = None, overrides: Iterable[str] = (), scale: str | None = None, whole_grid: bool = True
+) -> Config:
     """Read the settings of a run.
 
     Args:
         path: TOML file; the defaults alone if None.
         overrides: ``"section.key=value"`` with TOML values (strings also without quotes).
         scale: Name of a table ``[scale.NAME]`` of the file whose entries replace the others, say ``"small"``.
+        whole_grid: Whether the keys of the grid must fit together with the defaults of the others, and not with those
+            of a model or a coefficient.
 
     Returns:
         The settings.
@@ -237,9 +249,12 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), s
         _set(table, override)
     _check_depth(table, source)
     given = table.get("field", {})
-    if not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
+    if given and not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
         table["field"] = _FIELD | given
     try:
-        return Config(**table)
+        config = Config(**table)
+        if whole_grid:
+            config.make_grid()
+        return config
     except InputError as error:
         raise InputError(f"{str(error).rstrip('.')} (in {source}).") from None

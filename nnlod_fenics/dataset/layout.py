@@ -15,8 +15,8 @@ with the datasets
 * ``origin``: seed and number that the realization was drawn with;
 * ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
 
-Z and S are chunked by realization. The virtual datasets are made before the first realization: what is not
-there yet reads as NaN, and as 0 in ``done``.
+Each has the attributes ``description``, ``units`` and ``axes``. Z and S are chunked by realization. The virtual
+datasets are made before the first realization: what is not there yet reads as NaN, and as 0 in ``done``.
 
 Why not one file written by all ranks (``mpio``)? Writing takes 0.2 to 0.3 % of the time of computing (paper's
 discretisation), so throughput does not decide; on two ranks of a busy machine mpio wrote 296 MB/s, files of
@@ -162,6 +162,7 @@ def create_index(folder: Path, header: Header) -> None:
     def fill(file: h5py.File) -> None:
         for name in header.columns():
             _create_virtual(file, folder, header, name)
+            _describe(file[name], name, header.grid.dim)
         file["parameters"].attrs["names"] = list(header.parameters)
         file.attrs["layout_version"] = LAYOUT_VERSION
         file.attrs["config"] = json.dumps(header.config)
@@ -172,6 +173,26 @@ def create_index(folder: Path, header: Header) -> None:
         file.attrs["identity"] = header.identity
 
     write_hdf5(folder / INDEX, fill, durable=True)
+
+
+def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
+    """What a dataset holds, in attributes of its own: readers of this package need none of them."""
+    cells = [f"cell {axis}" for axis in "zyx"[3 - dim :]]
+    description, units, axes = {
+        "Z": ("logarithm of the diffusion coefficient A, constant on each cell of T_ε", "log of the unit of A", cells),
+        "S": (
+            "local matrices S_T; rows are nodes of the patch, columns nodes of T, zero rows outside D; x fastest",
+            "unit of A, times length^(d - 2)",
+            ["element", "node of the patch", "node of the element"],
+        ),
+        "parameters": ("parameters of the law of the field, NaN where it has none", "1; lengths: side of D", ["name"]),
+        "origin": ("seed and number that the realization was drawn with", "1", ["seed and number"]),
+        "checksum": ("CRC-32 of the bytes of Z, then S", "1", []),
+        "done": ("1 where the realization is computed", "1", []),
+    }[name]
+    dataset.attrs["description"] = description
+    dataset.attrs["units"] = units
+    dataset.attrs["axes"] = ", ".join(["realization", *axes])
 
 
 def _create_virtual(file: h5py.File, folder: Path, header: Header, name: str) -> None:
@@ -242,7 +263,8 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
     def fill(file: h5py.File) -> None:
         for name, values in columns.items():
             # checksums of HDF5's own, which every reading checks
-            file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), fletcher32=True)
+            dataset = file.create_dataset(name, data=values, chunks=(1, *values.shape[1:]), fletcher32=True)
+            _describe(dataset, name, header.grid.dim)
         file.attrs["first"] = header.members(block).start
         file.attrs["identity"] = header.identity
 

@@ -21,7 +21,7 @@ from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Source, check_source, evaluate_source
 
-__all__ = ["CoarseSolver", "coarse_operator", "coarse_residual", "load_vector", "solve_coarse"]
+__all__ = ["CoarseSolver", "coarse_mass_matrix", "coarse_operator", "coarse_residual", "load_vector", "solve_coarse"]
 
 Array = npt.NDArray[np.float64]
 
@@ -79,6 +79,40 @@ def coarse_operator(grid: Grid, S: npt.ArrayLike) -> scipy.sparse.csr_array:
     pattern = _pattern(grid)
     data = np.bincount(pattern.slot, weights=values.ravel()[pattern.kept], minlength=len(pattern.indices))
     return scipy.sparse.csr_array((data, pattern.indices, pattern.indptr), shape=(n, n))
+
+
+def coarse_mass_matrix(grid: Grid, boundary: bool = False) -> scipy.sparse.csr_array:
+    """The mass matrix M_ij = ∫ Λ_i Λ_j of the coarse Q1 functions, exact.
+
+    With it u·M u is the square of the L²(D) norm of a coarse function, and M with :func:`coarse_operator` makes
+    eigenvalue problems and time steps.
+
+    Args:
+        grid: The discretisation.
+        boundary: Whether the nodes on ∂D are among the rows and columns; by default they are not, as in
+            :func:`coarse_operator`.
+
+    Returns:
+        Symmetric sparse matrix of ``(1/H − 1)^d`` rows, or ``(1/H + 1)^d`` with the boundary; x fastest.
+
+    Raises:
+        InputError: If there is no interior node.
+
+    Example:
+        >>> coarse_mass_matrix(Grid(1, 3, 3, 0)).toarray() * 18
+        array([[4., 1.],
+               [1., 4.]])
+    """
+    n = grid.coarse + 1
+    diagonal = np.full(n, 4.0)
+    diagonal[[0, -1]] = 2.0  # only one element lies at an end of the interval
+    axis = scipy.sparse.diags_array([np.ones(n - 1), diagonal, np.ones(n - 1)], offsets=[-1, 0, 1]).tocsr()
+    if not boundary:
+        if grid.num_interior_nodes == 0:
+            raise InputError("grid must have at least 2 coarse elements per axis for interior nodes, got coarse=1.")
+        axis = axis[1:-1, 1:-1]
+    axis = axis / (6 * grid.coarse)
+    return scipy.sparse.csr_array(reduce(lambda M, m: scipy.sparse.kron(M, m, format="csr"), [axis] * grid.dim))
 
 
 def _axis_weights(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

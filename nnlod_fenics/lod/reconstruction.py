@@ -10,9 +10,37 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.norms import prolong
 
-__all__ = ["reconstruct"]
+__all__ = ["extend_correctors", "reconstruct"]
 
 Array = npt.NDArray[np.float64]
+
+
+def extend_correctors(grid: Grid, element: int, phi: npt.ArrayLike) -> Array:
+    """The correctors of one element on all of T_h.
+
+    Args:
+        grid: The discretisation.
+        element: Number of the element T.
+        phi: φ_{T,j} on the padded patch, shape ``(2^d, (2ℓ+1) r + 1, …)``, from
+            ``local_matrices(..., elements=[element], correctors=True)``.
+
+    Returns:
+        Shape ``(2^d, 1/h + 1, …)``; zero outside the patch.
+
+    Raises:
+        InputError: If the number or the shape does not fit.
+    """
+    d, r = grid.dim, grid.ratio
+    width = grid.patch_width * r + 1
+    values = as_floats("phi", phi)
+    if not 0 <= element < grid.num_elements:
+        raise InputError(f"element must lie between 0 and {grid.num_elements - 1}, got {element}.")
+    if values.shape != (2**d, *(width,) * d):
+        raise InputError(f"phi must have shape {(2**d, *(width,) * d)}, got {values.shape}.")
+    margin = grid.ell * r
+    padded = np.zeros((2**d, *(grid.fine + 2 * margin + 1,) * d))
+    padded[(slice(None), *(slice(p * r, p * r + width) for p in grid.elements[element][::-1]))] = values
+    return padded[(slice(None), *(slice(margin, margin + grid.fine + 1),) * d)]
 
 
 def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike) -> Array:

@@ -150,8 +150,8 @@ def run_from_config(
 def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     """The grid and the law of the fields that a configuration and a model mean together.
 
-    Where the configuration says nothing else than the defaults, those of the model count. A field of its own is kept:
-    the estimate by ``"multifidelity"`` holds for fields that the network was not trained for, too.
+    What the configuration does not state is the model's. A field of its own is kept: the estimate by
+    ``"multifidelity"`` holds for fields that the network was not trained for, too.
 
     Args:
         config: The configuration.
@@ -160,10 +160,8 @@ def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     Returns:
         Both.
     """
-    grid, field, defaults = config.make_grid(), config.field, Config()
-    if model is not None:
-        grid = model.grid if grid == defaults.make_grid() else grid
-        field = model.law if field == defaults.field else field
+    grid = config.make_grid(None if model is None else model.grid)
+    field = config.field if model is None or config.states_field else model.law
     return grid, make_field(field, grid.dim, grid.coefficient)
 
 

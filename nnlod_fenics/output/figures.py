@@ -16,6 +16,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from nnlod_fenics.arrays import as_floats, as_numbers
@@ -26,7 +27,9 @@ from nnlod_fenics.output.style import DIVERGING, FIELD, SOLUTION, colorbar, figu
 __all__ = [
     "plot_calibration",
     "plot_coefficient",
+    "plot_corrector",
     "plot_cross_sections",
+    "plot_differences",
     "plot_elements",
     "plot_local_matrix",
     "plot_loss",
@@ -83,14 +86,48 @@ def plot_solutions(path: PathLike, solutions: Mapping[str, npt.ArrayLike], colum
     with figure(1.0 + 2.6 * across, 0.4 + 2.8 * down) as fig:
         axes = _panels(fig, len(planes), columns)
         for ax, (name, u) in zip(axes, planes.items(), strict=True):
-            nodes = np.linspace(0, 1, len(u))
-            image = ax.pcolormesh(
-                nodes, nodes, u, norm=Normalize(low, high), cmap=SOLUTION, shading="gouraud", rasterized=True
-            )
-            _square_axes(ax, "$x_1$", "$x_2$", name)
+            image = _shade(ax, u, Normalize(low, high), SOLUTION, name)
             ax.label_outer()
         dim = next(iter(arrays.values())).ndim
         colorbar(fig, image, axes, "$u(x)$" if dim == 2 else "$u(x_1, x_2, 0.5)$")
+        save(fig, path)
+    return Path(path)
+
+
+def plot_differences(path: PathLike, solutions: Mapping[str, npt.ArrayLike]) -> Path:
+    """Draw solutions side by side with one colour scale, and below each its difference from the first.
+
+    Each difference has a scale of its own, symmetric about zero.
+
+    Args:
+        path: The file to write.
+        solutions: Nodal values by name, the reference first, each of shape ``(n+1,)*d`` with its own n; d = 2, or 3 for
+            the plane x₃ = 0.5. Where the numbers n differ, one of two must divide the other: both are compared at the
+            nodes of the finer one, between which the coarser is interpolated.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If there are less than two, or an array does not fit.
+    """
+    arrays = _solutions(solutions, dims=(2, 3))
+    if len(arrays) < 2:
+        raise InputError(f"solutions must be at least two, the reference first, got {list(arrays)}.")
+    planes = {name: u if u.ndim == 2 else _middle(u, 0) for name, u in arrays.items()}
+    (first, reference), *others = planes.items()
+    low, high = min(u.min() for u in planes.values()), max(u.max() for u in planes.values())
+    with figure(1.0 + 3.2 * len(planes), 6.0) as fig:
+        axes = fig.subplots(2, len(planes), squeeze=False)
+        for ax, (name, u) in zip(axes[0], planes.items(), strict=True):
+            image = _shade(ax, u, Normalize(low, high), SOLUTION, name)
+        colorbar(fig, image, list(axes[0]), "$u(x)$" if next(iter(arrays.values())).ndim == 2 else "$u(x_1, x_2, 0.5)$")
+        axes[1, 0].set_axis_off()
+        for ax, (name, u) in zip(axes[1, 1:], others, strict=True):
+            difference = _difference(name, u, reference)
+            bound = np.abs(difference).max() or 1.0
+            image = _shade(ax, difference, Normalize(-bound, bound), DIVERGING, f"{name} \N{MINUS SIGN} {first}")
+            colorbar(fig, image, ax, "")
         save(fig, path)
     return Path(path)
 
@@ -222,6 +259,40 @@ def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.Arr
     return Path(path)
 
 
+def plot_corrector(path: PathLike, grid: Grid, element: int, phi: npt.ArrayLike) -> Path:
+    """Draw the correctors φ_{T,j} of one element, a picture for each node j of T; T is outlined.
+
+    Args:
+        path: The file to write.
+        grid: The discretisation, d = 1 or 2.
+        element: Number of T.
+        phi: The correctors on the padded patch, shape ``(2^d, (2ℓ+1) r + 1, …)``, from
+            ``local_matrices(..., elements=[element], correctors=True)``.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: If the dimension, the number or the shape does not fit.
+    """
+    values = as_floats("phi", phi)
+    expected = (2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim)
+    if grid.dim == 3:
+        raise InputError("grid must have d = 1 or 2 for pictures of correctors, got d = 3.")
+    if not 0 <= element < grid.num_elements:
+        raise InputError(f"element must lie between 0 and {grid.num_elements - 1}, got {element}.")
+    if values.shape != expected:
+        raise InputError(f"phi must have shape {expected}, got {values.shape}.")
+    low = grid.elements[element] / grid.coarse  # the corner of T, x first
+    start = low - grid.ell / grid.coarse
+    nodes = [s + np.arange(expected[1]) / grid.fine for s in start]
+    # the patch as far as it lies in D
+    limits = [(max(s, 0.0), min(s + grid.patch_width / grid.coarse, 1.0)) for s in start]
+    draw = _draw_correctors_1d if grid.dim == 1 else _draw_correctors_2d
+    draw(path, values, nodes, limits, low, 1 / grid.coarse)
+    return Path(path)
+
+
 def plot_elements(path: PathLike, values: npt.ArrayLike, label: str, log: bool = False) -> Path:
     """Draw one number per coarse element, for instance the error of its local matrix.
 
@@ -313,6 +384,34 @@ def _solutions(solutions: Mapping[str, npt.ArrayLike], dims: tuple[int, ...]) ->
     return arrays
 
 
+def _shade(ax: Axes, u: Array, norm: Normalize, cmap: str, title: str) -> Any:
+    """Draw nodal values, interpolated between the nodes."""
+    nodes = np.linspace(0, 1, len(u))
+    image = ax.pcolormesh(nodes, nodes, u, norm=norm, cmap=cmap, shading="gouraud", rasterized=True)
+    _square_axes(ax, "$x_1$", "$x_2$", title)
+    return image
+
+
+def _difference(name: str, u: Array, reference: Array) -> Array:
+    """The difference to the reference, at the nodes of the finer one of both."""
+    few, many = sorted((len(u) - 1, len(reference) - 1))
+    if many % few:
+        raise InputError(
+            f"solution {name!r} and the first one must have numbers of cells of which one divides the other, got "
+            f"{len(u) - 1} and {len(reference) - 1}."
+        )
+    nodes = np.linspace(0, 1, many + 1, dtype=np.float64)
+    return np.asarray(_interpolate(u, nodes) - _interpolate(reference, nodes))
+
+
+def _interpolate(u: Array, nodes: Array) -> Array:
+    """Values of a bilinear function at a lattice of points."""
+    own = np.linspace(0, 1, len(u))
+    for axis in range(2):
+        u = np.apply_along_axis(lambda line: np.interp(nodes, own, line), axis, u)
+    return u
+
+
 def _middle(values: Array, axis: int) -> Array:
     """Values at the centre of an array axis, between two entries if their number is even."""
     n = values.shape[axis]
@@ -366,6 +465,39 @@ def _plot_coefficient_1d(path: PathLike, values: Array, title: str | None) -> Pa
         ax.set(yscale="log", xlim=(0, 1), xlabel="$x_1$", ylabel="$A(x)$", title=title or "")
         save(fig, path)
     return Path(path)
+
+
+def _draw_correctors_1d(
+    path: PathLike, phi: Array, nodes: list[Array], limits: list[tuple[float, float]], low: Array, H: float
+) -> None:
+    with figure(4.8, 2.8) as fig:
+        ax = fig.subplots()
+        ax.axvspan(low[0], low[0] + H, color="0.92", zorder=0)
+        ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+        for j, (values, style) in enumerate(zip(phi, line_styles(3)[1:], strict=True)):
+            ax.plot(nodes[0], values, color=style.color, ls=style.dashes, lw=style.width, label=f"$j = {j + 1}$")
+        ax.set(xlabel="$x_1$", ylabel=r"$\phi_{T,j}$", xlim=limits[0])
+        ax.legend()
+        save(fig, path)
+
+
+def _draw_correctors_2d(
+    path: PathLike, phi: Array, nodes: list[Array], limits: list[tuple[float, float]], low: Array, H: float
+) -> None:
+    bound = np.abs(phi).max() or 1.0
+    with figure(1.0 + 2.6 * len(phi), 3.0) as fig:
+        axes = fig.subplots(1, len(phi), sharey=True)
+        for j, (ax, values) in enumerate(zip(axes, phi, strict=True)):
+            image = ax.pcolormesh(
+                *nodes, values, norm=Normalize(-bound, bound), cmap=DIVERGING, shading="gouraud", rasterized=True
+            )
+            ax.add_patch(Rectangle((low[0], low[1]), H, H, fill=False, lw=0.8, ec="black"))
+            ax.set(xlabel="$x_1$", title=f"$j = {j + 1}$", aspect="equal", xlim=limits[0], ylim=limits[1])
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(4, prune="both"))
+        axes[0].set_ylabel("$x_2$")
+        colorbar(fig, image, list(axes), r"$\phi_{T,j}(x)$")
+        save(fig, path)
 
 
 def _square_axes(ax: Axes, horizontal: str, vertical: str, title: str) -> None:

@@ -115,6 +115,7 @@ field: {result["field"]}; data generated on {result["ranks"]} MPI ranks.
 
 ![coefficient](coefficient.png)
 ![solutions](solutions.png)
+![solutions and their differences from FEM](differences.png)
 ![cross-sections](cross_sections.png)
 ![loss](loss.png)
 ![local matrix](local_matrix.png)

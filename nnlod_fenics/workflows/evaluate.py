@@ -26,7 +26,7 @@ __all__ = ["CONTENTS", "compare", "evaluate", "fresh_realization", "write_evalua
 Array = npt.NDArray[np.float64]
 
 METHODS = ("fem", "lod", "nn")
-_PICTURES = ("coefficient", "cross_sections", "solutions", "local_matrix", "calibration")
+_PICTURES = ("coefficient", "cross_sections", "solutions", "differences", "local_matrix", "calibration")
 CONTENTS = Contents(
     "an evaluation",
     "evaluation.json",
@@ -83,6 +83,7 @@ def _draw(folder: Path, model: NNLOD, A: Array, solutions: dict[str, Solution]) 
     figures.plot_cross_sections(folder / "cross_sections.png", named)
     if grid.dim > 1:
         figures.plot_solutions(folder / "solutions.png", named)
+        figures.plot_differences(folder / "differences.png", named)
     S, predicted = solutions["lod"].S, solutions["nn"].S
     assert S is not None and predicted is not None
     middle = int(np.ravel_multi_index((grid.coarse // 2,) * grid.dim, (grid.coarse,) * grid.dim))

@@ -15,10 +15,12 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.lod.reconstruction import extend_correctors
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
 from nnlod_fenics.output import figures, paraview
-from nnlod_fenics.runtime.files import write_npy
+from nnlod_fenics.runtime.files import write_npy, write_npz
 from nnlod_fenics.runtime.optional import needed_for
 from nnlod_fenics.runtime.progress import tell
 from nnlod_fenics.runtime.streams import Stream
@@ -43,12 +45,13 @@ def solve_problem(
     no_data: float | None = None,
     formats: Sequence[str] = ("vtkhdf",),
     render: bool = False,
+    correctors: Sequence[int] = (),
 ) -> Solution:
     """Solve one problem and write the solution, figures and ParaView files.
 
     Args:
-        config: Settings: the grid, and the law of a drawn coefficient. Where they say nothing else than the defaults,
-            those of the model count.
+        config: Settings: the grid, and the law of a drawn coefficient. What they do not state is the model's, or
+            follows from the shape of the coefficient in the file (:meth:`Grid.for_coefficient`).
         output: Folder to write.
         method: ``"fem"``, ``"lod"``, ``"nn"``, or a registered one.
         coefficient: File with A on T_ε; drawn if None.
@@ -60,6 +63,7 @@ def solve_problem(
         no_data: Value of cells without data in the file.
         formats: Of the files for ParaView: ``"vtkhdf"``, ``"vti"``; ``"xdmf"`` and ``"bp"`` by DOLFINx.
         render: Whether to make a three-dimensional picture with PyVista, d = 2 or 3.
+        correctors: Numbers of elements whose correctors are written too, for ``"lod"``.
 
     Returns:
         The solution.
@@ -72,58 +76,65 @@ def solve_problem(
     for name in formats:
         if name not in FORMATS:
             raise InputError(f"format must be one of {FORMATS}, got {name!r}.")
-    surrogate = _model(config, method, model, coefficient is None)
+    if model is not None and method != "nn":
+        raise InputError(f"model does not apply to method {method!r}, got {str(model)!r}.")
+    if correctors and method != "lod":
+        raise InputError(f"correctors apply to method 'lod', got method {method!r}.")
+    given = _read(coefficient, seed, dataset, no_data)
+    surrogate = None if model is None else NNLOD.load(model)
+    grid = _grid(config, surrogate, given)
+    if method == "nn" and surrogate is None:
+        surrogate = NNLOD.load(find_shipped(grid.as_dict(), config.resolved()["field"] if given is None else None))
     options: dict[str, Any] = {"model": surrogate, "trust": trust}
-    grid = _grid(config, surrogate)
-    A = _coefficient(config, grid, surrogate, coefficient, (dataset, no_data), seed)
+    A = _draw(config, grid, surrogate, seed) if given is None else check_coefficient(grid, given)
     if surrogate is not None and A.ndim == grid.dim and (distance := surrogate.out_of_range(grid, A)) > 0:
         tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")
     solution = solve(grid, A, method, source, **options)
+    phi = local_matrices(grid, A, elements=correctors, correctors=True)[1] if correctors else ()
     _write(Path(output), solution, formats)
+    for element, values in zip(correctors, phi, strict=True):
+        _write_correctors(Path(output), grid, element, values)
     if render:
         _render(Path(output), solution)
     return solution
 
 
-def _model(config: Config, method: str, model: str | Path | None, drawn: bool) -> NNLOD | None:
-    if model is not None:
-        if method != "nn":
-            raise InputError(f"model does not apply to method {method!r}, got {str(model)!r}.")
-        return NNLOD.load(model)
-    if method != "nn":
-        return None
-    settings = config.resolved()
-    return NNLOD.load(find_shipped(settings["grid"], settings["field"] if drawn else None))
-
-
-def _grid(config: Config, model: NNLOD | None) -> Grid:
-    """The grid of the settings, or of the model where they say nothing else than the defaults."""
-    grid = config.make_grid()
-    if model is None or grid == model.grid:
-        return grid
-    if grid != Config().make_grid():
-        model.check_grid(grid)
-    return model.grid
-
-
-def _coefficient(
-    config: Config,
-    grid: Grid,
-    model: NNLOD | None,
-    coefficient: Path | None,
-    reading: tuple[str | None, float | None],
-    seed: int | None,
-) -> npt.NDArray[np.float64]:
+def _read(
+    coefficient: Path | None, seed: int | None, dataset: str | None, no_data: float | None
+) -> npt.NDArray[Any] | None:
+    """The array of the file, if there is one."""
     if coefficient is not None:
         if seed is not None:
             raise InputError("coefficient and seed exclude each other; give one of them.")
-        return check_coefficient(grid, read_array(coefficient, *reading))
-    for name, value in zip(("dataset", "no_data"), reading, strict=True):
+        return read_array(coefficient, dataset, no_data)
+    for name, value in (("dataset", dataset), ("no_data", no_data)):
         if value is not None:
             raise InputError(f"{name} applies to a coefficient from a file, got {value!r} without one.")
-    field = config.field
-    if model is not None and field == Config().field:
-        field = model.law
+    return None
+
+
+def _grid(config: Config, model: NNLOD | None, A: npt.NDArray[Any] | None) -> Grid:
+    """The grid of the settings; what they do not state is the model's, or follows from the shape of A."""
+    if model is not None:
+        grid = config.make_grid(model.grid)
+        model.check_grid(grid)
+        return grid
+    stated = config.stated_grid
+    if A is None or "coefficient" in stated:
+        return config.make_grid()
+    dim = stated.pop("dim", None)
+    grid = Grid.for_coefficient(A, **stated)
+    if dim not in (None, grid.dim):
+        raise InputError(f"A must have {dim} axes of cells for grid.dim = {dim}, got shape {A.shape}.")
+    tell(
+        f"grid for a coefficient of shape {A.shape}: H = 1/{grid.coarse}, ε = 1/{grid.coefficient}, h = 1/{grid.fine}, "
+        f"ℓ = {grid.ell}; grid.coarse, grid.fine and grid.ell set another."
+    )
+    return grid
+
+
+def _draw(config: Config, grid: Grid, model: NNLOD | None, seed: int | None) -> npt.NDArray[np.float64]:
+    field = config.field if model is None or config.states_field else model.law
     law = make_field(field, grid.dim, grid.coefficient)
     return law.sample(config.dataset.seed if seed is None else seed, 0, stage=Stream.FRESH).A
 
@@ -144,6 +155,16 @@ def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
     figures.plot_cross_sections(folder / "cross_sections.png", {NAMES[method]: u})
     if grid.dim > 1:
         figures.plot_solutions(folder / "solution.png", {NAMES[method]: u})
+
+
+def _write_correctors(folder: Path, grid: Grid, element: int, phi: npt.NDArray[np.float64]) -> None:
+    """The correctors of an element: on its padded patch as arrays, on all of D for ParaView, and as a picture."""
+    content: dict[str, Any] = {"phi": phi, "element": element} | grid.as_dict()
+    write_npz(folder / f"corrector{element}.npz", **content)
+    data = {f"phi_{j + 1}": values for j, values in enumerate(extend_correctors(grid, element, phi))}
+    paraview.write_arrays(folder / f"corrector{element}.vtkhdf", grid.dim, point_data=data)
+    if grid.dim < 3:
+        figures.plot_corrector(folder / f"corrector{element}.png", grid, element, phi)
 
 
 def _render(folder: Path, solution: Solution) -> None:

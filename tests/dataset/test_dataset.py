@@ -175,3 +175,44 @@ def test_split_by_realization(data, tmp_path):
     generate(config("dataset.realizations=2"), tmp_path / "d")
     with pytest.raises(InputError, match="has 2 realizations; a split 80 : 10 : 10 needs at least 3"):
         Dataset(tmp_path / "d").split()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_datasets_say_what_they_hold(tmp_path, dim):
+    config = load_config(
+        None,
+        [
+            f"grid.dim={dim}",
+            "grid.coarse=2",
+            "grid.fine=4",
+            "grid.coefficient=4",
+            "grid.ell=1",
+            "dataset.realizations=1",
+        ],
+    )
+    folder = generate(config, tmp_path / "d")
+    for path in (folder / "dataset.h5", folder / "blocks" / "000000.h5"):
+        with h5py.File(path) as file:
+            for name in file:
+                attributes = dict(file[name].attrs)
+                assert len(attributes["axes"].split(", ")) == file[name].ndim, name
+                assert attributes["description"] and attributes["units"]
+            axes = file["Z"].attrs["axes"].split(", ")
+            assert axes == ["realization", *(f"cell {axis}" for axis in "zyx"[3 - dim :])]
+
+
+def test_a_dataset_without_descriptions_is_read_and_resumed(tmp_path):
+    """Those of version 0.1 have none."""
+    config = load_config(None, [*SETTINGS, "dataset.realizations=4"])
+    folder = generate(config, tmp_path / "d")
+    whole = Dataset(folder).matrices(range(4))
+    for path in (folder / "dataset.h5", folder / "blocks" / "000000.h5"):
+        with h5py.File(path, "r+") as file:
+            for name in file:
+                for key in ("description", "units", "axes"):
+                    del file[name].attrs[key]
+    (folder / "blocks" / "000001.h5").unlink()
+    before = (folder / "blocks" / "000000.h5").stat().st_mtime_ns
+    generate(config, folder, resume=True)
+    np.testing.assert_array_equal(Dataset(folder).matrices(range(4)), whole)
+    assert (folder / "blocks" / "000000.h5").stat().st_mtime_ns == before

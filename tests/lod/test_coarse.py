@@ -21,7 +21,7 @@ from nnlod_fenics import (
     solve_coarse,
     solve_fine,
 )
-from nnlod_fenics.lod.coarse import load_vector
+from nnlod_fenics.lod.coarse import coarse_mass_matrix, load_vector
 from nnlod_fenics.norms import l2_norm, prolong
 
 
@@ -147,3 +147,23 @@ def test_parallel_assembly_and_solve_equal_serial():
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("equal to serial") == 2
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_mass_matrix(dim, rng):
+    grid = Grid(dim, 5, 10, 1)
+    whole, inner = coarse_mass_matrix(grid, boundary=True), coarse_mass_matrix(grid)
+    u = rng.standard_normal((6,) * dim)
+    assert u.ravel() @ whole @ u.ravel() == pytest.approx(l2_norm(u) ** 2, rel=1e-12)
+    assert whole.sum() == pytest.approx(1, rel=1e-12)  # the area of D: hats add up to 1
+    np.testing.assert_allclose(whole.sum(axis=1), load_vector(grid, 1.0).ravel(), rtol=1e-12)
+    kept = np.flatnonzero(grid.interior_numbers >= 0)
+    np.testing.assert_array_equal(inner.toarray(), whole.toarray()[np.ix_(kept, kept)])
+    # entry by entry as a Kronecker product of h/6 tridiag(1, 4, 1)
+    axis = (np.diag(np.full(4, 4.0)) + np.diag(np.ones(3), 1) + np.diag(np.ones(3), -1)) / 30
+    expected = axis
+    for _ in range(dim - 1):
+        expected = np.kron(expected, axis)
+    np.testing.assert_allclose(inner.toarray(), expected, rtol=1e-14)
+    with pytest.raises(InputError, match="at least 2 coarse elements"):
+        coarse_mass_matrix(Grid(dim, 1, 4, 1))

@@ -7,7 +7,7 @@ import pytest
 from residuals import corrector_residuals
 
 from nnlod_fenics import Grid, InputError, NumericalError, coarse_matrix, local_matrices, solve_coarse, solve_fine
-from nnlod_fenics.lod.reconstruction import reconstruct
+from nnlod_fenics.lod.reconstruction import extend_correctors, reconstruct
 from nnlod_fenics.norms import energy_norm, prolong
 
 GRIDS = [
@@ -95,3 +95,20 @@ def test_bad_input():
         reconstruct(grid, np.zeros((5, 5)), phi[:-1])
     with pytest.raises(InputError, match="correctors must have shape"):
         corrector_residuals(grid, rough(grid), phi[:, :3])
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_extended_correctors_add_up_to_the_reconstruction(dim, rng):
+    grid = Grid(dim, 3, 6, 1)
+    A = rng.uniform(1, 10, grid.coefficient_shape)
+    phi = local_matrices(grid, A, correctors=True)[1]
+    u = rng.standard_normal((4,) * dim)
+    total = prolong(grid, u)
+    for element, nodes in enumerate(grid.element_nodes):
+        extended = extend_correctors(grid, element, phi[element])
+        total = total - np.tensordot(u.ravel()[nodes], extended, axes=1)
+    np.testing.assert_allclose(total, reconstruct(grid, u, phi), atol=1e-12 * np.abs(total).max())
+    with pytest.raises(InputError, match="element must lie between"):
+        extend_correctors(grid, grid.num_elements, phi[0])
+    with pytest.raises(InputError, match="phi must have shape"):
+        extend_correctors(grid, 0, phi)

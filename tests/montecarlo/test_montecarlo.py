@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from problem import GRID, LevelLaw, mean_solution, wrong_model
 from waiting import PATIENCE
 
 from nnlod_fenics import Grid, InputError, solve
+from nnlod_fenics.config import Config, load_config
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.montecarlo import BoxAverage, MonteCarloSettings, Outflow, PointValue, monte_carlo, parse_functionals
 from nnlod_fenics.montecarlo.allocation import make_plan
 from nnlod_fenics.montecarlo.estimators import Moments, _exponents
+from nnlod_fenics.montecarlo.run import find_problem
 from nnlod_fenics.montecarlo.store import Store
 
 REPETITIONS = 200
@@ -77,6 +80,16 @@ def test_plain_methods():
         exact = mean_solution()[MIDDLE]
         assert abs(found.mean - exact) < 4 * found.standard_error + (0.1 * exact if method == "fem" else 0)
         assert found.half_width == pytest.approx(1.97 * found.standard_error, rel=0.05)
+
+
+def test_what_settings_state_wins_over_the_model():
+    model = SimpleNamespace(grid=Grid(2, 4, 16, 1, 8), law={"kind": "uniform"})
+    grid, law = find_problem(load_config(), model)
+    assert grid == model.grid and law.settings()["kind"] == "uniform" and law.cells == 8
+    default = Config().field  # which is stated here
+    grid, law = find_problem(Config(grid={"coarse": 8, "ell": 2}, field=default), model)
+    assert grid == Grid(2, 8, 16, 2, 8) and law.settings()["kind"] == "lognormal"
+    assert find_problem(load_config(), None)[0] == Grid(2, 16, 128, 2, 64)
 
 
 # -- allocation --------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from nnlod_fenics import Grid, InputError
 from nnlod_fenics.output import figures
 from nnlod_fenics.output.figures import (
     plot_coefficient,
+    plot_corrector,
     plot_cross_sections,
+    plot_differences,
     plot_elements,
     plot_local_matrix,
     plot_loss,
@@ -69,6 +71,33 @@ def test_pictures_for_narrow_pages(shown: list[Figure]) -> None:
     assert len(shown[0].axes) == 4  # the fourth place is empty, the last axes are the colour bar's
     assert [ax.get_subplotspec().rowspan.start for ax in lines] == [0, 1]
     assert [ax.get_ylabel() for ax in lines] == ["$u$", "$u$"]
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_differences_from_the_first(shown: list[Figure], dim: int) -> None:
+    fine, coarse = polynomial(dim, 8), polynomial(dim, 4)
+    bump = np.zeros((5,) * dim)
+    bump[(2,) * dim] = 0.25  # in the middle, on two nodes of the fine grid to each side
+    bump[(2,) * (dim - 2) + (1, 3)] = -0.5  # y = 1/4, x = 3/4
+    plot_differences("d.png", {"FEM": fine, "PG-LOD": coarse, "NN-LOD": coarse + bump})
+    fig = shown[0]
+    shaded = {ax.get_title(): ax.collections[0] for ax in fig.axes if ax.get_title()}
+    assert list(shaded) == ["FEM", "PG-LOD", "NN-LOD", "PG-LOD \N{MINUS SIGN} FEM", "NN-LOD \N{MINUS SIGN} FEM"]
+    same, differ = (np.asarray(shaded[f"{name} \N{MINUS SIGN} FEM"].get_array()) for name in ("PG-LOD", "NN-LOD"))
+    np.testing.assert_allclose(same, 0, atol=1e-14)  # a linear function is interpolated exactly
+    assert differ.shape == (9, 9)
+    assert differ[4, 4] == pytest.approx(0.25) and differ[2, 6] == pytest.approx(-0.5)
+    assert differ[4, 3] == pytest.approx(0.125) and differ[6, 2] == pytest.approx(0)
+    norm = shaded["NN-LOD \N{MINUS SIGN} FEM"].norm
+    assert (norm.vmin, norm.vmax) == pytest.approx((-0.5, 0.5))
+    assert shaded["PG-LOD \N{MINUS SIGN} FEM"].norm.vmax < 1e-13 or shaded["PG-LOD \N{MINUS SIGN} FEM"].norm.vmax == 1
+
+
+def test_differences_that_cannot_be_drawn() -> None:
+    with pytest.raises(InputError, match="at least two"):
+        plot_differences("d.png", {"FEM": polynomial(2, 8)})
+    with pytest.raises(InputError, match=r"solution 'b' and the first one .*got 3 and 8"):
+        plot_differences("d.png", {"a": polynomial(2, 8), "b": polynomial(2, 3)})
 
 
 def test_coefficient_in_three_dimensions(shown: list[Figure]) -> None:
@@ -171,3 +200,30 @@ def test_bad_input_writes_nothing(tmp_path: Path, call) -> None:
     with pytest.raises(InputError):
         call(tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_correctors_lie_where_their_patch_does(shown: list[Figure]) -> None:
+    grid = Grid(2, 4, 8, 1)
+    phi = RNG.standard_normal((4, 7, 7))
+    plot_corrector("c.png", grid, 3 + 4 * 1, phi)  # the last of the second row: x in [3/4, 1], y in [1/4, 1/2]
+    first = shown[0].axes[0]
+    mesh = first.collections[0]
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).ravel(), phi[0].ravel())
+    corners = mesh.get_coordinates()
+    np.testing.assert_allclose(corners[0, 0], [0.5, 0.0])
+    np.testing.assert_allclose(corners[-1, -1], [1.25, 0.75])
+    assert first.get_xlim() == (0.5, 1.0) and first.get_ylim() == (0.0, 0.75)  # cut to D
+    assert first.patches[0].get_xy() == (0.75, 0.25) and first.patches[0].get_width() == 0.25
+    plot_corrector("c.png", Grid(1, 4, 8, 1), 1, RNG.standard_normal((2, 7)))
+    line = shown[1].axes[0].lines[1]
+    np.testing.assert_allclose(line.get_xdata()[[0, -1]], [0, 0.75])
+
+
+def test_correctors_that_cannot_be_drawn() -> None:
+    grid = Grid(2, 4, 8, 1)
+    with pytest.raises(InputError, match="d = 1 or 2"):
+        plot_corrector("c.png", Grid(3, 2, 4, 1), 0, np.zeros((8, 7, 7, 7)))
+    with pytest.raises(InputError, match="element must lie between 0 and 15, got 16"):
+        plot_corrector("c.png", grid, 16, np.zeros((4, 7, 7)))
+    with pytest.raises(InputError, match=r"phi must have shape \(4, 7, 7\)"):
+        plot_corrector("c.png", grid, 0, np.zeros((1, 4, 7, 7)))

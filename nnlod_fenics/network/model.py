@@ -20,7 +20,7 @@ from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import ERRORS, WEIGHTS, has_estimator, load_weights, read_model, save_model
-from nnlod_fenics.network.trust import ErrorEstimator, load_estimator
+from nnlod_fenics.network.trust import ErrorEstimator, check_trust, load_estimator
 from nnlod_fenics.problem import Source
 from nnlod_fenics.runtime.devices import find_device, sharing_cores
 
@@ -172,11 +172,10 @@ class NNLOD:
             InputError: If A does not fit, or the model has no error estimates.
             NumericalError: If the prediction is not finite.
         """
+        check_trust(trust)
         Z = self._log(grid, A)
         S = np.asarray(self._predict_logarithms(_as_tensor(Z))[0].cpu().numpy())
         if trust is not None:
-            if isinstance(trust, bool) or not isinstance(trust, (int, float)) or not trust > 0:
-                raise InputError(f"trust must be a positive tolerance, got {trust!r}.")
             trusted = self._estimates(Z) <= trust  # whatever is not known to be small is computed
             doubtful = np.flatnonzero(~trusted)
             if len(doubtful):

@@ -22,7 +22,18 @@ from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.patch_features import count_features, patch_features
 from nnlod_fenics.network.storage import ERRORS, load_tensors
 
-__all__ = ["ErrorEstimator", "fit_error_estimator", "load_estimator"]
+__all__ = ["ErrorEstimator", "check_trust", "fit_error_estimator", "load_estimator"]
+
+
+def check_trust(trust: Any) -> None:
+    """Check a tolerance of the errors of predicted local matrices.
+
+    Raises:
+        InputError: If it is neither None nor a positive number.
+    """
+    if trust is not None and (isinstance(trust, bool) or not isinstance(trust, (int, float)) or not trust > 0):
+        raise InputError(f"trust must be a positive tolerance, got {trust!r}.")
+
 
 _VERSION = 2  # of the features and the estimator; files of another version count as none
 QUANTILE = 0.95  # of the errors of patches with the same features lie below the estimate

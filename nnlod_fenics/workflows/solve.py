@@ -19,6 +19,7 @@ from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reconstruction import extend_correctors
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
+from nnlod_fenics.network.trust import check_trust
 from nnlod_fenics.output import figures, paraview
 from nnlod_fenics.runtime.files import write_npy, write_npz
 from nnlod_fenics.runtime.optional import needed_for
@@ -80,6 +81,7 @@ def solve_problem(
         raise InputError(f"model does not apply to method {method!r}, got {str(model)!r}.")
     if correctors and method != "lod":
         raise InputError(f"correctors apply to method 'lod', got method {method!r}.")
+    check_trust(trust)
     given = _read(coefficient, seed, dataset, no_data)
     surrogate = None if model is None else NNLOD.load(model)
     grid = _grid(config, surrogate, given)

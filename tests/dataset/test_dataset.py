@@ -64,7 +64,13 @@ def test_content_is_what_the_settings_say(data):
 
 
 class Tilted:
-    """A law of a user's own, with a parameter that those of the package do not have."""
+    """A law of a user's own, with a parameter that those of the package do not have.
+
+    Args:
+        dim: Space dimension.
+        cells: Cells per axis.
+        largest: Largest tilt.
+    """
 
     def __init__(self, dim: int, cells: int, largest: float = 1.0) -> None:
         self.shape, self.largest = (cells,) * dim, largest

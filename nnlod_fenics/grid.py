@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_numbers
 from nnlod_fenics.errors import InputError
 
 __all__ = ["Grid", "lattice"]
@@ -139,7 +140,7 @@ class Grid:
             >>> Grid.for_coefficient(np.ones((60, 60)))
             Grid(dim=2, coarse=15, fine=120, ell=2, coefficient=60)
         """
-        dim, n = _cells_of(np.shape(A))
+        dim, n = _cells_of(as_numbers("A", A).shape)
         chosen = _coarse_for(n) if coarse is None else _positive_int("coarse", coarse, 1)
         multiple = max(2 if (2 * n) ** dim <= _FINE_CELLS else 1, -(-4 * chosen // n))
         return cls(dim, chosen, multiple * n if fine is None else fine, ell, n)

@@ -9,10 +9,12 @@ from torch import nn
 
 import nnlod_fenics as nnlod
 from nnlod_fenics import NNLOD, FieldSample, Grid, InputError
+from nnlod_fenics.config import MonteCarloSettings
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.combine import split_dataset
 from nnlod_fenics.dataset.verify import verify_dataset
 from nnlod_fenics.fields import make_field, registry
+from nnlod_fenics.lod.interpolation import quasi_interpolation
 from nnlod_fenics.solvers import Solution
 
 GRID = Grid(2, 4, 8, 1, coefficient=8)
@@ -215,3 +217,18 @@ def test_options_that_do_not_apply(trained):
         nnlod.solve(GRID, A, "nn")
     with pytest.raises(InputError, match="model must be an NNLOD"):
         nnlod.solve(GRID, A, "nn", model=3)
+
+
+def test_arguments_of_another_kind(tmp_path):
+    new = tmp_path / "new"
+    for call, message in (
+        (lambda: nnlod.generate(CONFIG, new, law=3), "law must have a method sample.*got int"),
+        (lambda: nnlod.monte_carlo(GRID, "x", MonteCarloSettings(samples=8), output=new), "law must have a method"),
+        (lambda: nnlod.train(3, new), "data must be a Dataset, its folder or TrainingData, got int"),
+        (lambda: nnlod.train(tmp_path / "none", new), "none"),
+        (lambda: nnlod.Grid.for_coefficient([[1, 2], [3]]), "A must be an array of real numbers, got list"),
+        (lambda: quasi_interpolation(GRID, np.full((GRID.fine + 1,) * 2, np.nan)), "u must be finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+        assert not new.exists()

@@ -18,7 +18,7 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
 from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_sample, settings_of_law
+from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_law, check_sample, settings_of_law
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.runtime.folder import output_folder
 from nnlod_fenics.runtime.job import (
@@ -78,7 +78,7 @@ def generate(
     """
     comm = world() if comm is None else comm
     folder = Path(output)
-    drawn = config.make_field() if law is None else law
+    drawn = config.make_field() if law is None else check_law(law)
     header = _header(config, drawn, own=law is not None)
     with ExitStack() as stack:
 

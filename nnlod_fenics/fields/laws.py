@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "check_sample", "settings_of_law"]
+__all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "check_law", "check_sample", "settings_of_law"]
 
 PARAMETERS = ("variance", "correlation_length", "smoothness")  # of the laws of this package
 """Names of the parameters of the laws of this package."""
@@ -77,6 +77,18 @@ def settings_of_law(law: FieldLaw) -> dict[str, Any]:
     """The law as a configuration section; of one that has none, its class alone, which no file gives back."""
     settings = getattr(law, "settings", None)
     return dict(settings()) if callable(settings) else {"kind": f"{type(law).__module__}.{type(law).__qualname__}"}
+
+
+def check_law(law: Any) -> FieldLaw:
+    """Check that an object can be asked for realizations.
+
+    Raises:
+        InputError: If it has no method ``sample``.
+    """
+    if not callable(getattr(law, "sample", None)):
+        raise InputError(f"law must have a method sample(seed, index, stage), got {type(law).__name__}.")
+    checked: FieldLaw = law
+    return checked
 
 
 def check_sample(sample: Any, shape: tuple[int, ...]) -> FieldSample:

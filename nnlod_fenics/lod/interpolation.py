@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -71,9 +72,9 @@ def quasi_interpolation(grid: Grid, u: npt.ArrayLike) -> Matrix:
         Nodal values on T_H, shape ``(1/H + 1,)*d``, zero on ∂D.
 
     Raises:
-        InputError: If the shape is another one.
+        InputError: If the shape is another one or a value is missing.
     """
-    values, shape = np.asarray(u, dtype=np.float64), (grid.fine + 1,) * grid.dim
+    values, shape = as_floats("u", u), (grid.fine + 1,) * grid.dim
     if values.shape != shape:
         raise InputError(f"u must hold nodal values of shape {shape}, got {values.shape}.")
     along_axis, projection = np.zeros((grid.coarse + 1, grid.fine + 1)), element_projection(1, grid.ratio)

@@ -13,7 +13,7 @@ from typing import Any
 
 from nnlod_fenics.config import Config, MonteCarloSettings
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields import FieldLaw, make_field, settings_of_law
+from nnlod_fenics.fields import FieldLaw, check_law, make_field, settings_of_law
 from nnlod_fenics.functionals import Functional, check_functional, parse_functionals
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import load_vector
@@ -97,6 +97,7 @@ def monte_carlo(
     """
     comm = world() if comm is None else comm
     named = dict(functionals or {})
+    check_law(law)
     _check(grid, settings, model, named)
     store = None if output is None else Store(output, _identity(grid, law, settings, model, f, named))
     with ExitStack() as stack:

@@ -89,7 +89,7 @@ def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
 
 
 def train(
-    data: Dataset | TrainingData,
+    data: Dataset | TrainingData | str | Path,
     folder: str | Path,
     network: str | nn.Module = "structured",
     options: dict[str, Any] | None = None,
@@ -105,7 +105,7 @@ def train(
     :data:`nnlod_fenics.config.training.FINE_TUNING_RATE`.
 
     Args:
-        data: A dataset, split 80 : 10 : 10 by realization; or training, validation and test data, see
+        data: A dataset or its folder, split 80 : 10 : 10 by realization; or training, validation and test data, see
             :class:`TrainingData`.
         folder: Model folder to write; in a training on several nodes, on a file system that all of them see.
         network: Name of the network, or a module of your own, see :class:`nnlod_fenics.network.Network`; it
@@ -141,7 +141,12 @@ def train(
     name = network if isinstance(network, str) else type(network).__name__
     settings = settings or TrainingSettings(**settings_of_network(name, {}))
     folder, options = Path(folder), dict(options or {})
-    data = data if isinstance(data, TrainingData) else TrainingData.of(data)
+    if isinstance(data, (str, Path)):
+        data = Dataset(data)
+    if isinstance(data, Dataset):
+        data = TrainingData.of(data)
+    if not isinstance(data, TrainingData):
+        raise InputError(f"data must be a Dataset, its folder or TrainingData, got {type(data).__name__}.")
     data.check()
     with ExitStack() as stack:
         group = stack.enter_context(processes(settings.device))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.arrays import as_floats
+from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -59,16 +59,17 @@ def check_coefficient(grid: Grid, A: Any, batched: bool = False) -> npt.NDArray[
 
     Args:
         grid: The discretisation.
-        A: Cell values, shape ``coefficient_shape`` or ``coefficient_shape + (d, d)``.
+        A: Cell values, shape ``coefficient_shape`` or ``coefficient_shape + (d, d)``; those of inactive elements do not
+            count.
         batched: Also accept a leading axis of realizations.
 
     Returns:
-        The coefficient in float64, shape as given.
+        The coefficient in float64, shape as given; in inactive elements the value of a cell of D.
 
     Raises:
         InputError: If the shape, a value, the symmetry or the definiteness does not fit.
     """
-    array = as_floats("A", A)
+    array = as_floats("A", _without_inactive(grid, A))
     cells, d = grid.coefficient_shape, grid.dim
     shapes = [cells, cells + (d, d)]
     given = [array.shape] + ([array.shape[1:]] if batched and array.ndim > d else [])
@@ -86,6 +87,23 @@ def check_coefficient(grid: Grid, A: Any, batched: bool = False) -> npt.NDArray[
     if least <= 0:
         raise InputError(f"A must hold positive definite matrices, got an eigenvalue of {least:g}.")
     return array
+
+
+def _without_inactive(grid: Grid, A: Any) -> Any:
+    """A with the value of the first active cell in all that do not belong to D, whatever stands there."""
+    if not grid.inactive:
+        return A
+    array = as_numbers("A", A)
+    cells, d = grid.coefficient_shape, grid.dim
+    lead = next((k for k in (0, 1) if array.shape[k : k + d] == cells and array.ndim - k in (d, d + 2)), None)
+    if lead is None:
+        return array
+    active = grid.active_cells
+    filled = array.astype(np.float64)
+    flat = filled.reshape(array.shape[:lead] + (active.size,) + array.shape[lead + d :])
+    index = (slice(None),) * lead
+    flat[(*index, ~active.ravel())] = flat[(*index, slice(int(active.argmax()), int(active.argmax()) + 1))]
+    return filled
 
 
 def contrast(A: npt.NDArray[np.float64]) -> float:

@@ -1,5 +1,8 @@
 """The coarse operator: local matrices assembled by (3.7), and the coarse solve (3.4).
 
+Unknowns are the free nodes: those of active elements that do not lie on Γ_D. The rows and columns of nodes on Γ_D serve
+boundary values and fluxes: K_FF u_F = b_F − K_FD g.
+
 On one process SciPy's SuperLU solves: with a minimum degree ordering of the symmetric pattern it took 22 ms for
 1/H = 32 and 0.9 s for 1/H = 96 where PETSc's own LU took 56 ms and 3.5 s (d = 2, ℓ = 2, one run). A matrix that is
 distributed is PETSc's, see :mod:`nnlod_fenics.lod.distributed`.
@@ -8,7 +11,7 @@ distributed is PETSc's, see :mod:`nnlod_fenics.lod.distributed`.
 from __future__ import annotations
 
 import math
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +22,18 @@ import scipy.sparse.linalg
 from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.problem import Source, check_source, evaluate_source
+from nnlod_fenics.loads import load_vector
+from nnlod_fenics.problem import Problem, Source, boundary_values
 
-__all__ = ["CoarseSolver", "coarse_mass_matrix", "coarse_operator", "coarse_residual", "load_vector", "solve_coarse"]
+__all__ = [
+    "CoarseSolver",
+    "apply_local",
+    "coarse_mass_matrix",
+    "coarse_operator",
+    "coarse_residual",
+    "solve_coarse",
+    "sum_local",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -33,32 +45,41 @@ class Pattern(NamedTuple):
 
     indptr: npt.NDArray[np.int32]
     indices: npt.NDArray[np.int32]
-    kept: npt.NDArray[np.int64]  # flat places in S of the entries between interior nodes
+    kept: npt.NDArray[np.int64]  # flat places in S of the entries between the nodes kept
     slot: npt.NDArray[np.int64]  # their places among the nonzeros of the matrix
 
 
 @lru_cache(maxsize=16)
-def _pattern(grid: Grid) -> Pattern:
-    numbers = np.append(grid.interior_numbers, -1)  # patch nodes outside D have number -1
+def _pattern(grid: Grid, boundary: bool) -> Pattern:
+    numbers = np.arange(grid.num_nodes) if boundary else grid.free_numbers
+    numbers = np.append(numbers, -1)  # patch nodes outside the box have number -1
+    nodes = np.where(grid.active.reshape(-1, 1), grid.element_nodes, -1)
     shape = (grid.num_elements, *grid.local_matrix_shape)
     rows = np.broadcast_to(numbers[grid.patch_nodes][:, :, None], shape).ravel()
-    columns = np.broadcast_to(numbers[grid.element_nodes][:, None, :], shape).ravel()
+    columns = np.broadcast_to(numbers[nodes][:, None, :], shape).ravel()
     kept = np.flatnonzero((rows >= 0) & (columns >= 0))
-    n = grid.num_interior_nodes
+    n = grid.num_nodes if boundary else grid.num_free_nodes
     entries, slot = np.unique(rows[kept] * n + columns[kept], return_inverse=True)
     indptr = np.searchsorted(entries, np.arange(n + 1) * n)
     return Pattern(indptr.astype(np.int32), (entries % n).astype(np.int32), kept, slot)
 
 
-def coarse_operator(grid: Grid, S: npt.ArrayLike) -> scipy.sparse.csr_array:
-    """Assemble the global PG-LOD matrix (3.5), (3.7), restricted to interior coarse nodes.
+def _check_free(grid: Grid) -> int:
+    if grid.num_free_nodes == 0:
+        raise InputError(f"grid must have coarse nodes at which u is unknown, got none of {grid!r}.")
+    return grid.num_free_nodes
+
+
+def coarse_operator(grid: Grid, S: npt.ArrayLike, boundary: bool = False) -> scipy.sparse.csr_array:
+    """Assemble the global PG-LOD matrix (3.5), (3.7), restricted to free coarse nodes.
 
     Args:
         grid: The discretisation.
         S: Local matrices, shape ``(num_elements, (2ℓ+2)^d, 2^d)``.
+        boundary: Whether all nodes of the box are rows and columns; those of nodes of no active element are empty.
 
     Returns:
-        Unsymmetric sparse matrix of ``(1/H − 1)^d`` rows, x fastest.
+        Unsymmetric sparse matrix of ``num_free_nodes`` rows, or ``num_nodes`` with the boundary; x fastest.
 
     Raises:
         InputError: If the shape does not fit or a value is not finite.
@@ -69,16 +90,18 @@ def coarse_operator(grid: Grid, S: npt.ArrayLike) -> scipy.sparse.csr_array:
         >>> coarse_operator(grid, local_matrices(grid, np.ones((16, 16)))).shape
         (9, 9)
     """
-    values = np.ascontiguousarray(as_floats("S", S))
-    expected = (grid.num_elements, *grid.local_matrix_shape)
-    if values.shape != expected:
-        raise InputError(f"S must have shape {expected}, got {values.shape}.")
-    n = grid.num_interior_nodes
-    if n == 0:
-        raise InputError("grid must have at least 2 coarse elements per axis for a coarse system, got coarse=1.")
-    pattern = _pattern(grid)
+    values = np.ascontiguousarray(_check_local(grid, S))
+    n = grid.num_nodes if boundary else _check_free(grid)
+    pattern = _pattern(grid, boundary)
     data = np.bincount(pattern.slot, weights=values.ravel()[pattern.kept], minlength=len(pattern.indices))
     return scipy.sparse.csr_array((data, pattern.indices, pattern.indptr), shape=(n, n))
+
+
+def _check_local(grid: Grid, S: npt.ArrayLike) -> Array:
+    values, expected = as_floats("S", S), (grid.num_elements, *grid.local_matrix_shape)
+    if values.shape != expected:
+        raise InputError(f"S must have shape {expected}, got {values.shape}.")
+    return values
 
 
 def coarse_mass_matrix(grid: Grid, boundary: bool = False) -> scipy.sparse.csr_array:
@@ -89,84 +112,49 @@ def coarse_mass_matrix(grid: Grid, boundary: bool = False) -> scipy.sparse.csr_a
 
     Args:
         grid: The discretisation.
-        boundary: Whether the nodes on ∂D are among the rows and columns; by default they are not, as in
+        boundary: Whether all nodes of the box are among the rows and columns; by default the free ones are, as in
             :func:`coarse_operator`.
 
     Returns:
-        Symmetric sparse matrix of ``(1/H − 1)^d`` rows, or ``(1/H + 1)^d`` with the boundary; x fastest.
+        Symmetric sparse matrix of ``num_free_nodes`` rows, or ``num_nodes`` with the boundary; x fastest.
 
     Raises:
-        InputError: If there is no interior node.
+        InputError: If there is no free node.
 
     Example:
         >>> coarse_mass_matrix(Grid(1, 3, 3, 0)).toarray() * 18
         array([[4., 1.],
                [1., 4.]])
     """
-    n = grid.coarse + 1
-    diagonal = np.full(n, 4.0)
-    diagonal[[0, -1]] = 2.0  # only one element lies at an end of the interval
-    axis = scipy.sparse.diags_array([np.ones(n - 1), diagonal, np.ones(n - 1)], offsets=[-1, 0, 1]).tocsr()
-    if not boundary:
-        if grid.num_interior_nodes == 0:
-            raise InputError("grid must have at least 2 coarse elements per axis for interior nodes, got coarse=1.")
-        axis = axis[1:-1, 1:-1]
-    axis = axis / (6 * grid.coarse)
-    return scipy.sparse.csr_array(reduce(lambda M, m: scipy.sparse.kron(M, m, format="csr"), [axis] * grid.dim))
+    n, local = grid.num_nodes, np.ones((1, 1))
+    for width in grid.widths:
+        local = np.kron(width / 6 * np.array([[2.0, 1.0], [1.0, 2.0]]), local)
+    nodes = grid.element_nodes[grid.active_elements]
+    rows, columns = (np.broadcast_to(part, (len(nodes), *local.shape)) for part in (nodes[:, :, None], nodes[:, None]))
+    entries = np.broadcast_to(local, rows.shape)
+    whole = scipy.sparse.coo_array((entries.ravel(), (rows.ravel(), columns.ravel())), shape=(n, n)).tocsr()
+    if boundary:
+        return whole
+    _check_free(grid)
+    free = np.flatnonzero(grid.free_nodes)
+    return whole[free][:, free]
 
 
-def _axis_weights(grid: Grid) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Two Gauss points a fine cell along an axis, and the integrals of hats against them.
-
-    Returns:
-        Points, shape ``(2/h,)``, and weights times hat values, shape ``(1/H + 1, 2/h)``.
-    """
-    offset = 0.5 + np.array([-0.5, 0.5]) / np.sqrt(3)
-    points = ((np.arange(grid.fine)[:, None] + offset) / grid.fine).ravel()
-    distance = np.abs(points[None, :] * grid.coarse - np.arange(grid.coarse + 1)[:, None])
-    return points, np.clip(1 - distance, 0, None) / (2 * grid.fine)
+def _as_problem(f: Source | Problem) -> Problem:
+    return f if isinstance(f, Problem) else Problem(f)
 
 
-def load_vector(grid: Grid, f: Source = 1.0) -> npt.NDArray[np.float64]:
-    """Integrate a source against the coarse hat functions: b_i = ∫ f Λ_i.
-
-    Args:
-        grid: The discretisation.
-        f: A number; an array of values on the cells of T_h, shape ``(1/h,)*d``; or a function that takes
-            points of shape ``(d, n)`` (x first) and returns ``(n,)`` values (integrated by two Gauss points
-            a fine cell and axis).
-
-    Returns:
-        Shape ``(1/H + 1,)*d``, all nodes.
-
-    Raises:
-        InputError: If f is none of these or not finite.
-    """
-    points, weights = _axis_weights(grid)
-    n, d = len(points), grid.dim
-    source = check_source(grid, f)
-    if callable(source):
-        mesh = np.meshgrid(*(points,) * d, indexing="ij")
-        at = np.stack([axis.ravel() for axis in reversed(mesh)])
-        values = evaluate_source(source, at).reshape((n,) * d)
-    else:
-        values = np.broadcast_to(source, (grid.fine,) * d)
-        values = reduce(lambda v, axis: np.repeat(v, 2, axis=axis), range(d), values)
-    for axis in range(d):
-        values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)).astype(np.float64), 0, axis)
-    return values
-
-
-def solve_coarse(grid: Grid, K: Any, f: Source = 1.0) -> Array:
+def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
     """Solve the coarse system S u_H = b of (3.4).
 
     Args:
         grid: The discretisation.
-        K: Matrix from :func:`nnlod_fenics.coarse_matrix` (PETSc) or :func:`coarse_operator` (SciPy).
-        f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h.
+        K: Matrix from :func:`nnlod_fenics.coarse_matrix` (PETSc) or :func:`coarse_operator` (SciPy); with
+            ``boundary=True`` where u is given and not zero.
+        f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h; or a :class:`Problem`.
 
     Returns:
-        Coarse nodal values, shape ``(1/H + 1,)*d``, zero on ∂D; the same on every rank of K.
+        Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element; the same on every rank of K.
 
     Raises:
         InputError: If f or the size of K does not fit.
@@ -179,22 +167,24 @@ def solve_coarse(grid: Grid, K: Any, f: Source = 1.0) -> Array:
         >>> solve_coarse(grid, K, f=lambda x: x[0] * x[1]).shape
         (5, 5)
     """
-    n, petsc = grid.num_interior_nodes, hasattr(K, "getValuesCSR")
+    n, petsc = _check_free(grid), hasattr(K, "getValuesCSR")
     size = tuple(K.getSize() if petsc else K.shape)
-    if size != (n, n):
-        raise InputError(f"K must have {n} rows and columns (interior coarse nodes of the grid), got {size}.")
-    b = load_vector(grid, f)
-    inner = (slice(1, -1),) * grid.dim
+    whole = size == (grid.num_nodes,) * 2 and not petsc
+    if size != (n, n) and not whole:
+        raise InputError(f"K must have {n} rows and columns (free coarse nodes of the grid), got {size}.")
+    solver = CoarseSolver(grid, _as_problem(f))
+    if solver.lifted and not whole:
+        raise InputError(f"K must have all {grid.num_nodes} coarse nodes (boundary=True) where g is not 0, got {size}.")
     if petsc and K.getComm().getSize() > 1:
         from nnlod_fenics.lod.petsc import solve_distributed
 
-        x = solve_distributed(K, b[inner].ravel())
-    else:
-        matrix = scipy.sparse.csr_array(K.getValuesCSR()[::-1], shape=size) if petsc else scipy.sparse.csr_array(K)
-        x = _solve(matrix, b[inner].ravel())
-    solution = np.zeros_like(b)
-    solution[inner] = x.reshape(solution[inner].shape)
-    return solution
+        return solver.complete(solve_distributed(K, solver.right_side()))
+    matrix = scipy.sparse.csr_array(K.getValuesCSR()[::-1], shape=size) if petsc else scipy.sparse.csr_array(K)
+    if not whole:
+        return solver.solve(matrix)
+    free = np.flatnonzero(grid.free_nodes)
+    lift = (matrix @ solver.boundary.ravel()).reshape(grid.node_shape)
+    return solver.solve(matrix[free][:, free], lift=lift)
 
 
 def _solve(matrix: scipy.sparse.csr_array, b: Array) -> Array:
@@ -221,53 +211,90 @@ def _solve(matrix: scipy.sparse.csr_array, b: Array) -> Array:
 
 
 class CoarseSolver:
-    """Solver for many realizations of the coarse problem (3.4) with the same source, on one process.
+    """Solver for many realizations of the coarse problem (3.4) with the same data, on one process.
 
     Args:
         grid: The discretisation.
-        f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h.
+        problem: Source, wells, fluxes and boundary values.
 
     Attributes:
-        load: b_i = ∫ f Λ_i at all nodes, shape ``(1/H + 1,)*d``.
+        load: b_i = ∫ f Λ_i + … at all nodes, shape ``grid.node_shape``.
+        boundary: g at the nodes on Γ_D, zero at the others, same shape.
 
     Raises:
-        InputError: If f does not fit.
+        InputError: If the problem does not fit.
     """
 
-    def __init__(self, grid: Grid, f: Source = 1.0) -> None:
-        self.grid, self.load = grid, load_vector(grid, f)
+    def __init__(self, grid: Grid, problem: Problem | None = None) -> None:
+        self.grid, self.problem = grid, problem or Problem()
+        self.load, self.boundary = load_vector(grid, self.problem), boundary_values(grid, self.problem.g)
 
-    def solve(self, K: scipy.sparse.csr_array) -> Array:
+    @property
+    def lifted(self) -> bool:
+        """Whether u is not zero somewhere on Γ_D."""
+        return bool(self.boundary.any())
+
+    def right_side(self, load: Array | None = None, lift: Array | None = None) -> Array:
+        """b_F − K_FD g, see :meth:`solve`."""
+        b = self.load if load is None else load
+        return np.asarray((b if lift is None else b - lift)[self.grid.free_nodes])
+
+    def complete(self, x: Array) -> Array:
+        """All nodal values from those at the free nodes."""
+        solution = np.where(self.grid.active_nodes, self.boundary, np.nan)
+        solution[self.grid.free_nodes] = x
+        return solution
+
+    def solve(self, K: scipy.sparse.csr_array, load: Array | None = None, lift: Array | None = None) -> Array:
         """Solve for one realization.
 
         Args:
-            K: Its coarse operator.
+            K: Its coarse operator, on the free nodes.
+            load: Load in the place of :attr:`load`, for source correctors.
+            lift: K g at all nodes, from :func:`apply_local` with :attr:`boundary`; zero if None.
 
         Returns:
-            Coarse nodal values, shape ``(1/H + 1,)*d``, zero on ∂D.
+            Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element.
 
         Raises:
             NumericalError: If K is singular.
         """
-        inner = (slice(1, -1),) * self.grid.dim
-        solution = np.zeros_like(self.load)
-        solution[inner] = _solve(K, self.load[inner].ravel()).reshape(solution[inner].shape)
-        return solution
+        return self.complete(_solve(K, self.right_side(load, lift)))
 
 
-def coarse_residual(grid: Grid, S: Array, u: Array, load: Array) -> Array:
-    """Residual b − S u at all nodes, boundary included: zero inside D, outflow on ∂D.
+def apply_local(grid: Grid, S: Array, u: Array) -> Array:
+    """The coarse operator applied to nodal values without assembling it: Σ_T S_T u|_T at all nodes.
 
     Args:
         grid: The discretisation.
         S: Local matrices.
-        u: Their solution, shape ``(1/H + 1,)*d``.
-        load: b_i = ∫ f Λ_i, same shape.
+        u: Nodal values, shape ``grid.node_shape``; those at nodes of no active element do not count.
 
     Returns:
-        (f, Λ_i) − a(u_ms, Λ_i), same shape, where u_ms = Σ_j u_j (Λ_j − φ_j).
+        a(Σ_j u_j (Λ_j − φ_j), Λ_i), shape ``grid.node_shape``.
     """
-    local = np.einsum("eij,ej->ei", S, u.ravel()[grid.element_nodes])
+    values = np.where(grid.active_nodes, u, 0.0).ravel()
+    local = np.einsum("eij,ej->ei", S, values[grid.element_nodes])
+    return sum_local(grid, local)
+
+
+def sum_local(grid: Grid, local: Array) -> Array:
+    """Add up vectors on the nodes of patches, shape ``(num_elements, (2ℓ+2)^d)``, to one on the nodes of the box."""
     inside = grid.patch_nodes >= 0
-    form = np.bincount(grid.patch_nodes[inside], local[inside], minlength=grid.num_nodes)
-    return np.asarray(load - form.reshape(load.shape))
+    total = np.bincount(grid.patch_nodes[inside], local[inside], minlength=grid.num_nodes)
+    return np.asarray(total.reshape(grid.node_shape))
+
+
+def coarse_residual(grid: Grid, S: Array, u: Array, load: Array) -> Array:
+    """Residual b − S u at all nodes, boundary included: zero inside D, outflow on Γ_D.
+
+    Args:
+        grid: The discretisation.
+        S: Local matrices.
+        u: Their solution, shape ``grid.node_shape``.
+        load: b_i, same shape.
+
+    Returns:
+        F(Λ_i) − a(u_ms, Λ_i), same shape, where u_ms = Σ_j u_j (Λ_j − φ_j).
+    """
+    return np.asarray(load - apply_local(grid, S, u))

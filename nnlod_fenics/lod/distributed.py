@@ -14,7 +14,7 @@ __all__ = ["coarse_matrix"]
 
 
 def coarse_matrix(grid: Grid, S: npt.ArrayLike, comm: MPI.Comm = MPI.COMM_SELF) -> PETSc.Mat:
-    """Assemble the global PG-LOD matrix (3.5), (3.7), restricted to interior coarse nodes.
+    """Assemble the global PG-LOD matrix (3.5), (3.7), restricted to free coarse nodes.
 
     Args:
         grid: The discretisation.
@@ -22,7 +22,7 @@ def coarse_matrix(grid: Grid, S: npt.ArrayLike, comm: MPI.Comm = MPI.COMM_SELF) 
         comm: Communicator of the matrix.
 
     Returns:
-        Unsymmetric sparse matrix of ``(1/H − 1)^d`` rows, x fastest.
+        Unsymmetric sparse matrix of ``num_free_nodes`` rows, x fastest.
 
     Raises:
         InputError: If the shape does not fit or a value is not finite.

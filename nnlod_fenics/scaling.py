@@ -52,18 +52,19 @@ def scale_batch(A: Array, tensor: bool) -> tuple[Array, list[int]]:
     return np.stack([np.ldexp(a, -e) for a, e in zip(A, exponents, strict=True)]), exponents
 
 
-def scale_back(matrices: npt.NDArray[Any], exponents: list[int]) -> None:
+def scale_back(matrices: npt.NDArray[Any], exponents: list[int], live: npt.NDArray[np.bool_]) -> None:
     """Multiply the local matrices of each realization by 2^e, in place.
 
     Args:
         matrices: Shape ``(n, elements, rows, columns)``.
         exponents: One e a realization.
+        live: Which elements have a matrix that is not zero, shape ``(elements,)``.
 
     Raises:
         InputError: If a matrix leaves the range of its floating-point type; the message names A.
     """
     for batch, exponent in zip(matrices, exponents, strict=True):
-        largest = np.abs(batch).max(axis=(1, 2)) if len(batch) else np.ones(1)
+        largest = np.abs(batch[live]).max(axis=(1, 2)) if live.any() else np.ones(1)
         for value in (largest.max(), largest.min()):
             check_range(float(value), exponent, exponent, "local matrices", batch.dtype)
         np.ldexp(batch, exponent, out=batch)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnlod_fenics.lod.condensation import Condensation
 from nnlod_fenics.lod.dense import Factors
-from nnlod_fenics.lod.elimination import HAT, SOURCE, Labels, Merge
+from nnlod_fenics.lod.elimination import HAT, Labels, Merge
 
 __all__ = ["solve_correctors"]
 
@@ -27,20 +27,25 @@ def solve_correctors(condensation: Condensation, positions: IntArray) -> tuple[T
 
     Returns:
         Local matrices, shape ``(k, (2ℓ+2)^d, 2^d)``, and correctors at the fine nodes of the padded patches,
-        shape ``(k, 2^d, (2ℓ+1)r + 1, …)``, zero outside D.
+        shape ``(k, 2^d, (2ℓ+1)r + 1, …)``, zero outside D; with loads one more column of each.
     """
     grid = condensation.grid
     nodes = grid.patch_width * grid.ratio + 1
-    shape = (len(positions), 2**grid.dim, *(nodes,) * grid.dim)
+    shape = (len(positions), condensation.sources, *(nodes,) * grid.dim)
+    result = torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
     if grid.trivial_fine_scale:
-        return condensation.patches(positions), torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
-    condensation.record = {}
-    try:
-        matrices = condensation.patches(positions)
-        result = torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
-        _BackSubstitution(condensation, condensation.record).fill(result)
-    finally:
-        condensation.record = None
+        return condensation.patches(positions), result
+    matrices = result.new_empty((len(positions), grid.num_patch_nodes, condensation.sources))
+    for places in condensation.ends.alike(grid.element_numbers(positions[:, 1:])):
+        condensation.record = {}
+        own = torch.from_numpy(places).to(condensation.device)
+        try:
+            matrices[own] = condensation.patches(positions[places])
+            part = result.new_zeros((len(places), *shape[1:]))
+            _BackSubstitution(condensation, condensation.record).fill(part)
+        finally:
+            condensation.record = None
+        result[own] = part
     return matrices, result
 
 
@@ -59,13 +64,13 @@ def _child(values: Tensor, merge: Merge, child: int, size: int) -> Tensor:
 
 class _BackSubstitution:
     def __init__(self, condensation: Condensation, record: dict[tuple[int | str, ...], Any]) -> None:
-        self.grid, self.plan, self.record = condensation.grid, condensation.plan, record
+        self.grid, self.plan, self.record = condensation.grid, record["plan",], record
         self.device = condensation.device
         self.condensation = condensation
 
     def fill(self, result: Tensor) -> None:
         """Write the correctors of all patches, shape ``(k, 2^d, nodes, …)``."""
-        ell, column, face = self.grid.ell, self.condensation.column, self.plan.face
+        ell, column = self.grid.ell, self.condensation.column
         carried = self._carried()
         faces = self._faces(carried)
         strips = self.record["strips",]
@@ -73,7 +78,6 @@ class _BackSubstitution:
             own = carried[:, k * column : (k + 2) * column]
             source = carried[:, (2 * ell + 2) * column :] * (1.0 if k == ell else 0.0)
             values = torch.cat([faces[k], faces[k + 1], own, source], dim=1)
-            assert values.shape[1] == 2 * face + 2 * column + 2**self.grid.dim
             offset = np.zeros(self.grid.dim, dtype=np.int64)
             offset[0] = k
             self._open(self.grid.dim - 1, strips[:, k], values, offset, result)
@@ -82,7 +86,7 @@ class _BackSubstitution:
         """Values of the carried rows: hats 0, multipliers λ, sources −1 for their own column."""
         multipliers = self.record["multipliers",]
         _, rows = self.condensation.carried_rows()
-        columns = 2**self.grid.dim
+        columns = self.condensation.sources
         size = (2 * self.grid.ell + 2) * self.condensation.column
         carried = multipliers.new_zeros((len(multipliers), size + columns, columns))
         carried[:, rows] = -multipliers
@@ -90,18 +94,20 @@ class _BackSubstitution:
         return carried
 
     def _faces(self, carried: Tensor) -> list[Tensor]:
-        """Values on the faces between strips, from T outwards; zero on the patch boundary."""
+        """Values on the faces between strips, from T outwards; zero at ends of the patch that are not open."""
         ell, face = self.grid.ell, self.plan.face
         zero = carried.new_zeros((len(carried), face, carried.shape[2]))
         faces = [zero] * (2 * ell + 2)
-        if ell == 0:
+        if ("face", ell) not in self.record:
             return faces
         everything = slice(None)
         faces[ell + 1] = _eliminated(self.record["face", ell + 1], everything, carried)
         faces[ell] = _eliminated(self.record["face", ell], everything, torch.cat([faces[ell + 1], carried], dim=1))
-        columns = carried[:, : -(2**self.grid.dim)]
-        for k in range(ell - 1, 0, -1):
+        columns = carried[:, : -self.condensation.sources]
+        for k in range(ell - 1, -1, -1):
             for number, neighbour, low in ((k, k + 1, True), (2 * ell + 1 - k, 2 * ell - k, False)):
+                if ("face", number) not in self.record:  # an end that is not open
+                    continue
                 factors: Factors = self.record["face", number]
                 reach = factors.coupling.shape[2] - face
                 near = columns[:, :reach] if low else columns[:, columns.shape[1] - reach :]
@@ -138,9 +144,10 @@ class _BackSubstitution:
             return
         rows = torch.from_numpy(inside).to(self.device)
         chosen, values = torch.from_numpy(slots[inside]).to(self.device), values[rows]
-        labels, sources = self.plan.element, self.plan.element.at(SOURCE)
-        own = values[:, : len(labels) - len(sources)].clone()
-        own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, torch.from_numpy(sources).to(self.device)]
+        labels, count = self.plan.element, 2**self.grid.dim
+        rest = len(labels) - self.condensation.sources
+        own = torch.cat([values[:, :rest], values[:, rest + count :]], dim=1)  # with the load, as the parts have it
+        own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, rest : rest + count]
         parts = [own]
         for level in range(len(self.plan.inside) - 1, -1, -1):
             below = self._labels_inside(level - 1)

@@ -37,7 +37,7 @@ def patch_numbers(grid: Grid, plan: Plan) -> int:
 
 
 def _template_numbers(grid: Grid, plan: Plan, tensor: bool) -> int:
-    spread = grid.fine // grid.coefficient
+    spread = grid.cells_per_coefficient
     cell = spread**grid.dim if plan.leaves.cut_evenly(spread) else 1
     values = grid.dim**2 if tensor else 1
     boxes = plan.leaves.boxes
@@ -51,7 +51,7 @@ def _least_numbers(grid: Grid, tensor: bool, correctors: bool) -> int:
     if grid.trivial_fine_scale:
         return templates
     if correctors:  # the factors of all elements of the patch are needed at a time
-        elements = min(grid.patch_width, grid.coarse) ** grid.dim
+        elements = math.prod(min(grid.patch_width, n) for n in grid.coarse)
         return templates + elements * element_numbers(plan) + patch_numbers(grid, plan)
     return templates + max(element_numbers(plan), patch_numbers(grid, plan))
 

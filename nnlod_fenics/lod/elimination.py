@@ -4,8 +4,8 @@ A *block* is a box of coarse elements (or a part of one element) whose inner unk
 Its dense symmetric matrix acts on
 
 * the fine nodes that other blocks still need,
-* the coarse hats Λ and the multipliers μ of I_H at the coarse nodes of the box, and a second copy of the
-  hats of one element T, restricted to T: the right-hand sides of (3.1).
+* the coarse hats Λ and the multipliers μ of I_H at the coarse nodes of the box, a second copy of the hats of
+  one element T, restricted to T: the right-hand sides of (3.1); and, for source correctors, the load of T.
 
 The last three are *carried*: they are never eliminated, so that after all fine nodes are gone the matrix
 holds the products from which S_T follows. A :class:`Merge` says how the matrices of several blocks add up
@@ -24,10 +24,11 @@ import numpy.typing as npt
 
 from nnlod_fenics.grid import lattice
 
-__all__ = ["Labels", "Leaf", "Leaves", "Merge", "Part", "Plan", "as_tuples", "make_plan"]
+__all__ = ["Labels", "Leaf", "Leaves", "Merge", "Part", "Plan", "Sides", "as_tuples", "make_plan"]
 
 IntArray = npt.NDArray[np.int64]
 Test = Callable[["Labels"], npt.NDArray[np.bool_]]
+Sides = tuple[bool, bool]
 
 NODE, HAT, MULTIPLIER, SOURCE, IGNORED = range(5)
 
@@ -46,7 +47,7 @@ class Labels:
     Attributes:
         kind: One of node, hat, multiplier, source (or ignored), shape ``(m,)``.
         position: Relative to the origin of the block, x first, shape ``(m, d)``: in fine cells for nodes,
-            in coarse elements for hats and multipliers; for sources, the corner of T.
+            in coarse elements for hats and multipliers; for sources, the corner of T, or (2, …) for its load.
     """
 
     kind: npt.NDArray[np.int64]
@@ -121,15 +122,22 @@ class Merge:
         runs: For each child, the runs of rows that enter the sum: first row of the child, first row of the
             sum, length.
         carried: The first carried row of each child.
-        eliminated: The first rows of the sum, the inner nodes of the new block.
+        inner: What the first rows of the sum stand for: the inner nodes of the new block, which are eliminated.
         labels: What the remaining rows stand for.
+        opened: Whether nodes on the low and on the high end are among the rows, for merges to a whole patch.
     """
 
     offsets: IntArray
     runs: tuple[tuple[tuple[int, int, int], ...], ...]
     carried: tuple[int, ...]
-    eliminated: int
+    inner: Labels
     labels: Labels
+    opened: Sides = (False, False)
+
+    @property
+    def eliminated(self) -> int:
+        """Number of the inner nodes."""
+        return len(self.inner)
 
     @property
     def size(self) -> int:
@@ -145,7 +153,12 @@ def _runs(rows: IntArray, targets: IntArray, eliminated: int) -> tuple[tuple[int
 
 
 def _merge(
-    offsets: IntArray, children: Sequence[Labels], dropped: Test, inner: Test, order: Callable[[Labels], Labels]
+    offsets: IntArray,
+    children: Sequence[Labels],
+    dropped: Test,
+    inner: Test,
+    order: Callable[[Labels], Labels],
+    opened: Sides = (False, False),
 ) -> Merge:
     everything = Labels.join(children)
     first: dict[tuple[int, ...], int] = {}
@@ -162,7 +175,7 @@ def _merge(
         found = np.array([place.get(key, -1) for key in child.keys()])
         runs.append(_runs(np.flatnonzero(found >= 0), found[found >= 0], len(gone)))
     carried = tuple(int(np.count_nonzero(child.nodes)) for child in children)
-    return Merge(offsets, tuple(runs), carried, len(gone), kept)
+    return Merge(offsets, tuple(runs), carried, gone, kept, opened)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,20 +285,25 @@ def _on_faces(labels: Labels, extent: Sequence[int]) -> npt.NDArray[np.bool_]:
     return labels.nodes & ((position == 0) | (position == np.asarray(extent))).any(axis=1)
 
 
-def _leaf(size: tuple[int, ...]) -> Leaf:
+def _load(dim: int) -> Labels:
+    """The label of the load of an element."""
+    return Labels.of(SOURCE, np.full((1, dim), 2))
+
+
+def _leaf(size: tuple[int, ...], loads: bool) -> Leaf:
     dim = len(size)
     nodes = lattice(*(width + 1 for width in size))
     boundary = ((nodes == 0) | (nodes == np.asarray(size))).any(axis=1)
     corners = lattice(*(2,) * dim)
     parts = [Labels.of(NODE, nodes[boundary]), Labels.of(HAT, corners), Labels.of(MULTIPLIER, corners)]
-    labels = Labels.join(parts)
+    labels = Labels.join(parts + [_load(dim)] * loads)
     inner = 1 + lattice(*(width - 1 for width in size))
     return Leaf(size, labels.sorted(dim - 1, _joints(labels, dim - 1, size)), inner)
 
 
-def _leaves(dim: int, widths: Sequence[int]) -> Leaves:
+def _leaves(dim: int, widths: Sequence[int], loads: bool) -> Leaves:
     sizes = as_tuples(np.asarray(widths)[lattice(*(len(widths),) * dim)])
-    kinds = {size: _leaf(size) for size in set(sizes)}
+    kinds = {size: _leaf(size, loads) for size in set(sizes)}
     return Leaves((0, *accumulate(widths)), tuple(kinds[size] for size in sizes))
 
 
@@ -328,43 +346,57 @@ def _merges_inside(leaves: Leaves, widths: Sequence[Sequence[int]]) -> tuple[tup
     return tuple(steps)
 
 
-def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int) -> Merge:
+def _merge_window(labels: Labels, axis: int, dim: int, ratio: int, ell: int, opened: Sides) -> Merge:
     unit = np.eye(dim, dtype=np.int64)[axis]
     steps = range(2 * ell + 1)
     offsets = np.stack([(k - ell) * unit for k in steps])
     children = [labels.shifted(k * ratio * unit, k * unit, center=k == ell) for k in steps]
-    length = (2 * ell + 1) * ratio
-
-    def on_patch_boundary(ls: Labels) -> npt.NDArray[np.bool_]:
-        return ls.nodes & ((ls.position[:, axis] == 0) | (ls.position[:, axis] == length))
-
+    ends = [end for end, free in zip((0, (2 * ell + 1) * ratio), opened, strict=True) if not free]
     return _merge(
         offsets,
         children,
-        dropped=on_patch_boundary,
+        dropped=lambda ls: ls.nodes & np.isin(ls.position[:, axis], ends),
         inner=lambda ls: ls.nodes & ~_on_faces(ls, (ratio,) * axis),
         order=lambda ls: ls.sorted(axis - 1, _joints(ls, axis - 1, (ratio,) * dim)),
+        opened=opened,
     )
 
 
+def _with_sources(labels: Labels, dim: int) -> Labels:
+    """The labels of an element's block: those of its parts, and before the load the sources."""
+    load = labels.kind == SOURCE
+    return Labels.join([labels[~load], Labels.of(SOURCE, lattice(*(2,) * dim)), labels[load]])
+
+
 @lru_cache(maxsize=8)
-def make_plan(dim: int, ratio: int, ell: int) -> Plan:
-    """Plan the elimination for all full patches of a grid.
+def _plan_element(dim: int, ratio: int, loads: bool) -> tuple[Leaves, tuple[tuple[Part, ...], ...], Labels]:
+    widths = _dissection(ratio, _LEAF[dim])
+    leaves = _leaves(dim, widths[0], loads)
+    inside = _merges_inside(leaves, widths)
+    element = inside[-1][0].merge.labels if inside else leaves.boxes[0].labels
+    return leaves, inside, _with_sources(element, dim)
+
+
+@lru_cache(maxsize=64)
+def make_plan(
+    dim: int, ratio: int, ell: int, loads: bool = False, opened: tuple[Sides, ...] | None = None
+) -> Plan:
+    """Plan the elimination for all patches of a grid whose ends are free on the same sides.
 
     Args:
         dim: Space dimension.
         ratio: Fine cells per element along an axis, r.
         ell: Layers of the patch.
+        loads: Whether the load of T is carried too.
+        opened: For each axis, x first, whether nodes on the low and on the high end of the patch can be free; none if
+            None. Those along x are eliminated last, and no part of the plan.
 
     Returns:
         The plan; it does not depend on the coefficient or on the number of elements.
     """
-    widths = _dissection(ratio, _LEAF[dim])
-    leaves = _leaves(dim, widths[0])
-    inside = _merges_inside(leaves, widths)
-    element = inside[-1][0].merge.labels if inside else leaves.boxes[0].labels
-    element = Labels.join([element, Labels.of(SOURCE, lattice(*(2,) * dim))])
+    leaves, inside, element = _plan_element(dim, ratio, loads)
     windows: list[Merge] = []
     for axis in range(dim - 1, 0, -1):
-        windows.append(_merge_window(windows[-1].labels if windows else element, axis, dim, ratio, ell))
+        sides = (False, False) if opened is None else opened[axis]
+        windows.append(_merge_window(windows[-1].labels if windows else element, axis, dim, ratio, ell, sides))
     return Plan(leaves, inside, element, tuple(windows))

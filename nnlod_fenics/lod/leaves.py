@@ -65,29 +65,36 @@ def _coarse_mass(dim: int, ratio: int) -> Array:
 
 
 @lru_cache(maxsize=8)
-def leaf_templates(ratio: int, leaves: Leaves, spread: int, tensor: bool) -> LeafTemplates:
-    """Build the templates for an element of width one.
+def leaf_templates(
+    ratio: int, leaves: Leaves, spread: int, tensor: bool, stretch: tuple[float, ...]
+) -> LeafTemplates:
+    """Build the templates for an element of volume one.
 
     Args:
         ratio: Fine cells per element along an axis, r.
         leaves: The parts of the element.
         spread: Fine cells along an axis that share a coefficient value; divides the widths of all leaves.
         tensor: Whether the coefficient is matrix-valued.
+        stretch: The reciprocals of the element's sides, x first: ones for a cube.
 
     Returns:
         Templates whose rows are the leaf's inner nodes, then its ``labels``.
     """
-    found = [_template(ratio, leaf, at, spread, tensor) for leaf, at in zip(leaves.boxes, leaves.corners, strict=True)]
+    forms = cell_forms(len(stretch), ratio)[0] * np.multiply.outer(stretch, stretch)[:, :, None, None]
+    parts = zip(leaves.boxes, leaves.corners, strict=True)
+    found = [_template(ratio, leaf, at, spread, tensor, forms) for leaf, at in parts]
     return LeafTemplates(*([part[which] for part in found] for which in (0, 1)))
 
 
-def _template(ratio: int, leaf: Leaf, origin: IntArray, spread: int, tensor: bool) -> tuple[Array, Array]:
+def _template(
+    ratio: int, leaf: Leaf, origin: IntArray, spread: int, tensor: bool, forms: Array
+) -> tuple[Array, Array]:
     """``per_cell`` and ``constant`` of one leaf, whose lower corner is ``origin``."""
     dim = len(leaf.size)
     corners = lattice(*(2,) * dim)
     labels = Labels.join([Labels.of(NODE, leaf.inner), leaf.labels])
     number = {position: row for row, position in enumerate(as_tuples(labels.position[labels.nodes]))}
-    forms, mass = cell_forms(dim, ratio)
+    mass = cell_forms(dim, ratio)[1]
     hats, coarse_mass = element_hats(dim, ratio), _coarse_mass(dim, ratio)
     strides = (ratio + 1) ** np.arange(dim)
     hat_rows, multiplier_rows = labels.at(HAT), labels.at(MULTIPLIER)

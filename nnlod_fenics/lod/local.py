@@ -10,7 +10,9 @@ import numpy.typing as npt
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.scaling import scale_back, scale_batch
+from nnlod_fenics.loads import element_loads
+from nnlod_fenics.problem import Problem
+from nnlod_fenics.scaling import exponent_of, scale_back, scale_batch
 
 __all__ = ["local_matrices"]
 
@@ -27,14 +29,15 @@ def local_matrices(
     chunk: int | None = None,
     elements: npt.ArrayLike | None = None,
     correctors: bool = False,
+    source: Problem | None = None,
 ) -> Any:
     """Compute the local matrices S_T of (3.6) for the elements of T_H.
 
     Args:
         grid: The discretisation.
-        A: Diffusion coefficient on T_ε: positive numbers of shape ``(1/ε,)*d``, indexed ``A[y, x]``, or
-            symmetric positive definite matrices, shape ``(1/ε,)*d + (d, d)``. A leading axis of
-            realizations is allowed.
+        A: Diffusion coefficient on T_ε: positive numbers of shape ``grid.coefficient_shape``, indexed ``A[y, x]``,
+            or symmetric positive definite matrices, shape ``grid.coefficient_shape + (d, d)``. A leading axis of
+            realizations is allowed. Cells of inactive elements do not count.
         method: ``"condensed"``: static condensation with batched dense linear algebra, shared between
             patches (fast). ``"dolfinx"``: one finite element problem a patch, assembled by DOLFINx, solved
             by PETSc (the reference).
@@ -46,12 +49,19 @@ def local_matrices(
         correctors: Whether to return the element correctors of (3.1) too; they need ((2ℓ+1) r + 1)^d 2^d
             numbers an element.
 
+        source: A problem whose loads get source correctors R_T: a(R_T, w) = F_T(w) for all w in W(N^ℓ(T)), where
+            F_T holds sources, fluxes and wells of T.
+
     Returns:
-        Shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
-        rows of nodes outside D are zero. Rows are the nodes of N^ℓ(T), columns those of T, both x fastest.
-        With ``correctors``, a pair of this and φ_{T,j} at the fine nodes of the padded patches, shape
-        ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D; see
-        :func:`nnlod_fenics.lod.reconstruction.reconstruct`.
+        S, shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
+        rows of nodes outside D are zero, and so are the matrices of inactive elements. Rows are the nodes of N^ℓ(T),
+        columns those of T, both x fastest. With ``source`` or ``correctors`` a tuple of S and, in this order,
+
+        * with ``source``, F_T(Λ_i) − a(R_T, Λ_i), shape ``(number of elements, (2ℓ+2)^d)``: what T adds to the load;
+        * with ``correctors``, φ_{T,j} at the fine nodes of the padded patches, shape
+          ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D; see
+          :func:`nnlod_fenics.lod.reconstruction.reconstruct`;
+        * with both, R_T likewise, shape ``(number of elements, (2ℓ+1) r + 1, …)``.
 
     Raises:
         InputError: If an argument does not fit, A is so large or small that S_T leaves the range of its type, or
@@ -75,16 +85,32 @@ def local_matrices(
     batched = (coefficient.ndim - grid.dim) % 2 == 1
     tensor = coefficient.ndim > grid.dim + 1
     batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
+    loads, load_exponent = (None, 0) if source is None else _scaled_loads(grid, source)
     if method == "dolfinx":
         _refuse_options(device=(device, "cpu"), dtype=(np.dtype(dtype), np.dtype(np.float64)), chunk=(chunk, None))
-        found = [_with_dolfinx(grid, a, chosen, correctors) for a in batch]
-        results = [np.stack(parts) for parts in zip(*found, strict=True)]
+        found = [_with_dolfinx(grid, a, chosen, correctors, loads) for a in batch]
+        matrices, phi = (None if parts[0] is None else np.stack(parts) for parts in zip(*found, strict=True))
     else:
-        results = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors))
-    scale_back(results[0], exponents)
+        matrices, phi = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors), loads)
+    results = [np.ascontiguousarray(matrices[..., : 2**grid.dim])]
+    scale_back(results[0], exponents, grid.active.ravel()[chosen])
+    if source is not None:
+        results.append(np.ldexp(matrices[..., -1], load_exponent))
+    if phi is not None:
+        results.append(phi[:, :, : 2**grid.dim])
+        if source is not None:
+            shift = load_exponent - np.asarray(exponents).reshape(-1, *(1,) * (phi.ndim - 2))
+            results.append(np.ldexp(phi[:, :, -1], shift))
     if not batched:
         results = [result[0] for result in results]
-    return tuple(results) if correctors else results[0]
+    return tuple(results) if len(results) > 1 else results[0]
+
+
+def _scaled_loads(grid: Grid, problem: Problem) -> tuple[npt.NDArray[np.float64], int]:
+    """F_T of all elements, divided by a power of two near the largest entry; and its exponent."""
+    loads = element_loads(grid, problem)
+    exponent = exponent_of(float(abs(loads).max()))
+    return np.ldexp(loads, -exponent), exponent
 
 
 def _refuse_options(**options: tuple[Any, Any]) -> None:
@@ -113,39 +139,49 @@ class _Options:
 
 
 def _condensed(
-    grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], options: _Options
-) -> list[npt.NDArray[Any]]:
+    grid: Grid,
+    A: npt.NDArray[np.float64],
+    elements: npt.NDArray[np.int64],
+    options: _Options,
+    loads: npt.NDArray[np.float64] | None,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """Matrices with the load as a last column if there are loads, and with the correctors if these are wanted."""
     from nnlod_fenics.lod.backsubstitution import solve_correctors
     from nnlod_fenics.lod.budget import check_memory
     from nnlod_fenics.lod.condensation import Condensation, default_chunk, free_memory
     from nnlod_fenics.lod.threads import spread_over_threads
 
+    live = np.flatnonzero(grid.active.ravel()[elements])
+    elements, total = elements[live], len(elements)
     count = len(A) * len(elements)
     if options.device == "cpu":
         free = free_memory(options.torch_device)
         check_memory(grid, count, A.ndim > grid.dim + 1, options.correctors, options.numpy.itemsize, free)
     # Correctors need the factors too, which are not kept: blocks are computed where they are used.
     kept = elements[:0] if options.correctors else elements
-    condensation = Condensation(grid, A, options.device, options.torch, kept)
-    shapes: list[tuple[int, ...]] = [grid.local_matrix_shape]
+    condensation = Condensation(grid, A, options.device, options.torch, kept, loads)
+    columns = condensation.sources
+    shapes: list[tuple[int, ...]] = [(grid.num_patch_nodes, columns)]
     if options.correctors:
-        shapes.append((2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim))
-    results = [np.empty((count, *shape), dtype=options.numpy) for shape in shapes]
-    realization = np.repeat(np.arange(len(A)), len(elements))[:, None]
-    positions = np.concatenate([realization, np.tile(grid.elements[elements], (len(A), 1))], axis=1)
+        shapes.append((columns, *(grid.patch_width * grid.ratio + 1,) * grid.dim))
+    make = np.empty if len(live) == total else np.zeros
+    results = [make((len(A), total, *shape), dtype=options.numpy) for shape in shapes]
+    realization = np.repeat(np.arange(len(A)), len(elements))
+    places = np.tile(live, len(A))
+    positions = np.concatenate([realization[:, None], np.tile(grid.elements[elements], (len(A), 1))], axis=1)
     size = options.chunk or default_chunk(grid, options.device, options.numpy.itemsize)
     parts = [slice(start, start + size) for start in range(0, count, size)]
 
     def compute(part: slice) -> None:
-        results[0][part] = condensation.patches(positions[part]).cpu().numpy()
+        results[0][realization[part], places[part]] = condensation.patches(positions[part]).cpu().numpy()
 
     if options.correctors:
         for part in parts:
             for result, values in zip(results, solve_correctors(condensation, positions[part]), strict=True):
-                result[part] = values.cpu().numpy()
+                result[realization[part], places[part]] = values.cpu().numpy()
     else:
         spread_over_threads(compute, parts, condensation.device)
-    return [r.reshape(len(A), len(elements), *shape) for r, shape in zip(results, shapes, strict=True)]
+    return results[0], results[1] if options.correctors else None
 
 
 def _check_elements(grid: Grid, elements: Any) -> npt.NDArray[np.int64]:
@@ -162,19 +198,24 @@ def _check_elements(grid: Grid, elements: Any) -> npt.NDArray[np.int64]:
 
 
 def _with_dolfinx(
-    grid: Grid, A: npt.NDArray[np.float64], elements: npt.NDArray[np.int64], correctors: bool
-) -> list[npt.NDArray[np.float64]]:
+    grid: Grid,
+    A: npt.NDArray[np.float64],
+    elements: npt.NDArray[np.int64],
+    correctors: bool,
+    loads: npt.NDArray[np.float64] | None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
+    """As :func:`_condensed`, for one realization."""
     from nnlod_fenics.lod.correctors import solve_patches
 
     d, r = grid.dim, grid.ratio
-    result: list[npt.NDArray[np.float64]] = [np.zeros((len(elements), *grid.local_matrix_shape))]
-    if correctors:
-        result.append(np.zeros((len(elements), 2**d, *(grid.patch_width * r + 1,) * d)))
-    for k, (element, matrix, phi) in enumerate(solve_patches(grid, A, elements)):
-        result[0][k, grid.patch_node_slots(element)] = matrix
-        if correctors:
+    columns = 2**d + (loads is not None)
+    matrices = np.zeros((len(elements), grid.num_patch_nodes, columns))
+    phi = np.zeros((len(elements), columns, *(grid.patch_width * r + 1,) * d)) if correctors else None
+    for k, (element, matrix, values) in enumerate(solve_patches(grid, A, elements)):
+        matrices[k, grid.patch_node_slots(element), : 2**d] = matrix
+        if phi is not None:
             start, size = grid.patch_box(element)
             origin = np.asarray(start) - grid.elements[element] + grid.ell
-            box = (slice(None), *(slice(o * r, (o + n) * r + 1) for o, n in zip(origin[::-1], size[::-1], strict=True)))
-            result[1][k][box] = phi.T.reshape(2**d, *(n * r + 1 for n in size[::-1]))
-    return result
+            box = tuple(slice(o * r, (o + n) * r + 1) for o, n in zip(origin[::-1], size[::-1], strict=True))
+            phi[k][(slice(None, 2**d), *box)] = values.T.reshape(2**d, *(n * r + 1 for n in size[::-1]))
+    return matrices, phi

@@ -18,12 +18,15 @@ __all__ = ["solve_correctors"]
 IntArray = npt.NDArray[np.int64]
 
 
-def solve_correctors(condensation: Condensation, positions: IntArray) -> tuple[Tensor, Tensor]:
+def solve_correctors(
+    condensation: Condensation, positions: IntArray, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Local matrices and correctors of some elements.
 
     Args:
         condensation: The condensation of the coefficients.
         positions: Realization and position of T (x first), shape ``(k, 1 + d)``.
+        weights: Combinations of the correctors that are wanted in their place, shape ``(k, columns, combinations)``.
 
     Returns:
         Local matrices, shape ``(k, (2ℓ+2)^d, 2^d)``, and correctors at the fine nodes of the padded patches,
@@ -31,7 +34,8 @@ def solve_correctors(condensation: Condensation, positions: IntArray) -> tuple[T
     """
     grid = condensation.grid
     nodes = grid.patch_width * grid.ratio + 1
-    shape = (len(positions), condensation.sources, *(nodes,) * grid.dim)
+    columns = condensation.sources if weights is None else weights.shape[2]
+    shape = (len(positions), columns, *(nodes,) * grid.dim)
     result = torch.zeros(shape, dtype=condensation.dtype, device=condensation.device)
     if grid.trivial_fine_scale:
         return condensation.patches(positions), result
@@ -42,7 +46,7 @@ def solve_correctors(condensation: Condensation, positions: IntArray) -> tuple[T
         try:
             matrices[own] = condensation.patches(positions[places])
             part = result.new_zeros((len(places), *shape[1:]))
-            _BackSubstitution(condensation, condensation.record).fill(part)
+            _BackSubstitution(condensation, condensation.record).fill(part, None if weights is None else weights[own])
         finally:
             condensation.record = None
         result[own] = part
@@ -68,10 +72,10 @@ class _BackSubstitution:
         self.device = condensation.device
         self.condensation = condensation
 
-    def fill(self, result: Tensor) -> None:
-        """Write the correctors of all patches, shape ``(k, 2^d, nodes, …)``."""
+    def fill(self, result: Tensor, weights: Tensor | None = None) -> None:
+        """Write the correctors of all patches, or combinations of them, shape ``(k, columns, nodes, …)``."""
         ell, column = self.grid.ell, self.condensation.column
-        carried = self._carried()
+        carried = self._carried() if weights is None else self._carried() @ weights
         faces = self._faces(carried)
         strips = self.record["strips",]
         for k in range(2 * ell + 1):

@@ -22,9 +22,11 @@ from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.functionals import face_outflow, face_weights
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.lod.coarse import CoarseSolver, coarse_operator, coarse_residual, load_vector
+from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
+from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.problem import Problem, Source
+from nnlod_fenics.loads import fine_load
+from nnlod_fenics.problem import Boundary, Problem, Source, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
 __all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
@@ -43,9 +45,12 @@ class Solution:
         grid: The discretisation.
         method: The method.
         A: The coefficient on T_ε.
-        u: Nodal values, ``(1/h + 1,)*d`` for ``fem``, ``(1/H + 1,)*d`` otherwise.
+        u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``grid.node_shape``
+            otherwise.
         S: Local matrices, for ``lod`` and ``nn``.
         seconds: Time of each step.
+        u_fine: Nodal values on T_h, ``grid.fine_node_shape``: u itself for ``fem``, the reconstruction
+            (1 − C) u_H + Σ R_T where it was asked for.
     """
 
     grid: Grid
@@ -54,12 +59,13 @@ class Solution:
     u: Array
     S: Array | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    u_fine: Array | None = None
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
     def coarse(self) -> Array:
-        """Values at the nodes of T_H, shape ``(1/H + 1,)*d``."""
-        step = (self.u.shape[0] - 1) // self.grid.coarse
+        """Values at the nodes of T_H, shape ``grid.node_shape``."""
+        step = (self.u.shape[0] - 1) // self.grid.element_shape[0]
         return self.u[(slice(None, None, step),) * self.grid.dim]
 
     @property
@@ -75,7 +81,8 @@ class Solution:
 
     @cached_property
     def load(self) -> Array:
-        """(f, Λ_i) for the hat functions of the mesh of ``u``, shape as ``u``."""
+        """The load F(Λ_i) for the hat functions of the mesh of ``u``, shape as ``u``; with source correctors
+        F(Λ_i) − a(Σ_T R_T, Λ_i)."""
         return self.make_load()
 
     def outflow(self, face: str) -> float:
@@ -144,13 +151,12 @@ class _Fem:
     def _solve(self, A: Array) -> Solution:
         seconds: dict[str, float] = {}
         with _timed(seconds, "solve"):
-            u = self._solver.solve(A, self._problem.f).values()
-        return Solution(self._grid, "fem", A, u, seconds=seconds, make_load=lambda: self._load)
+            u = self._solver.solve(A, self._problem).values()
+        return Solution(self._grid, "fem", A, u, seconds=seconds, u_fine=u, make_load=lambda: self._load)
 
     @cached_property
     def _load(self) -> Array:
-        grid = self._grid
-        return load_vector(Grid(grid.dim, grid.fine, grid.fine, 0), self._problem.f)
+        return fine_load(self._grid, self._problem)
 
     def destroy(self) -> None:
         self._solver.destroy()
@@ -162,25 +168,33 @@ class _Coarse:
     method: str
     together: int
 
-    def __init__(self, grid: Grid, problem: Problem) -> None:
-        self._grid, self._coarse = grid, CoarseSolver(grid, problem.f)
+    def __init__(self, grid: Grid, problem: Problem, reconstruct: bool = False) -> None:
+        self._grid, self._coarse, self._reconstruct = grid, CoarseSolver(grid, problem), reconstruct
+        self._local = "condensed"
 
-    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[Array] | Array:
+    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
+        """For each coefficient the local matrices, and what elements add to the load where that is corrected."""
         raise NotImplementedError
 
     def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
         start = time.perf_counter()
-        matrices = self._local_matrices(A)
+        found = self._local_matrices(A)
         each = (time.perf_counter() - start) / len(A)
-        return [self._solve(a, S, each) for a, S in zip(A, matrices, strict=True)]
+        return [self._solve(a, S, loads, each) for a, (S, loads) in zip(A, found, strict=True)]
 
-    def _solve(self, A: Array, S: Array, seconds_before: float) -> Solution:
-        seconds = {"local matrices": seconds_before}
+    def _solve(self, A: Array, S: Array, loads: Array | None, seconds_before: float) -> Solution:
+        grid, coarse, seconds = self._grid, self._coarse, {"local matrices": seconds_before}
         with _timed(seconds, "assembly"):
-            K = coarse_operator(self._grid, S)
+            K = coarse_operator(grid, S)
+            load = coarse.load if loads is None else sum_local(grid, loads)
+            lift = apply_local(grid, S, coarse.boundary) if coarse.lifted else None
         with _timed(seconds, "solve"):
-            u = self._coarse.solve(K)
-        return Solution(self._grid, self.method, A, u, S, seconds, lambda: self._coarse.load)
+            u = coarse.solve(K, load, lift)
+        solution = Solution(grid, self.method, A, u, S, seconds, make_load=lambda: load)
+        if self._reconstruct:
+            with _timed(seconds, "reconstruction"):
+                solution.u_fine = fine_solution(grid, A, u, coarse.problem, self._local)
+        return solution
 
     def destroy(self) -> None:
         pass
@@ -191,12 +205,21 @@ class _Lod(_Coarse):
 
     method, together = "lod", 1
 
-    def __init__(self, grid: Grid, problem: Problem, local: str = "condensed") -> None:
-        super().__init__(grid, problem)
-        self._local = local
+    def __init__(
+        self,
+        grid: Grid,
+        problem: Problem,
+        local: str = "condensed",
+        source_correctors: bool = False,
+        reconstruct: bool = False,
+    ) -> None:
+        super().__init__(grid, problem, reconstruct)
+        self._local, self._source = local, problem if source_correctors else None
 
-    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[Array] | Array:
-        return [local_matrices(self._grid, a, self._local) for a in A]
+    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
+        if self._source is None:
+            return [(local_matrices(self._grid, a, self._local), None) for a in A]
+        return [local_matrices(self._grid, a, self._local, source=self._source) for a in A]
 
 
 class _NnLod(_Coarse):
@@ -205,7 +228,13 @@ class _NnLod(_Coarse):
     method, together = "nn", 8
 
     def __init__(
-        self, grid: Grid, problem: Problem, model: Any = None, trust: float | None = None, device: str | None = None
+        self,
+        grid: Grid,
+        problem: Problem,
+        model: Any = None,
+        trust: float | None = None,
+        device: str | None = None,
+        reconstruct: bool = False,
     ) -> None:
         from nnlod_fenics.network import NNLOD
 
@@ -218,17 +247,21 @@ class _NnLod(_Coarse):
         if not isinstance(model, NNLOD):
             raise InputError(f"model must be an NNLOD, a model folder or a name, got {type(model).__name__}.")
         model.check_grid(grid)
-        super().__init__(grid, problem)
+        super().__init__(grid, problem, reconstruct)
         self.model, self._trust = model, trust
 
-    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[Array] | Array:
+    def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
         if self._trust is not None:
-            return [self.model.local_matrices(self._grid, a, self._trust) for a in A]
-        return self.model.predict(self._grid, np.stack(list(A))).cpu().numpy()
+            return [(self.model.local_matrices(self._grid, a, self._trust), None) for a in A]
+        return [(S, None) for S in self.model.predict(self._grid, np.stack(list(A))).cpu().numpy()]
 
 
 _FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _Lod, "nn": _NnLod}
-_OPTIONS = {"fem": (), "lod": ("local",), "nn": ("model", "trust", "device")}
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "fem": (),
+    "lod": ("local", "source_correctors", "reconstruct"),
+    "nn": ("model", "trust", "device", "reconstruct"),
+}
 
 
 def methods() -> tuple[str, ...]:
@@ -260,8 +293,9 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         method: One of :func:`methods`.
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
-        **options: ``local`` for ``lod`` (``"condensed"`` or ``"dolfinx"``); ``model``, ``trust`` and ``device`` for
-            ``nn``. Those that are None count as not given.
+        **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``) and ``source_correctors``; for ``nn``
+            ``model``, ``trust`` and ``device``; for both ``reconstruct``. Those that are None or False count as not
+            given.
 
     Returns:
         The solver.
@@ -272,26 +306,42 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
     """
     if method not in _FACTORIES:
         raise InputError(f"method must be one of {methods()}, got {method!r}.")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in given:
         if name not in _OPTIONS[method]:
             raise InputError(
                 f"{name} does not apply to method {method!r}, whose options are {list(_OPTIONS[method])}; got {name}="
                 f"{given[name]!r}."
             )
-    return _FACTORIES[method](grid, problem or Problem(), **given)
+    problem = Problem() if problem is None else problem
+    check_problem(grid, problem)
+    return _FACTORIES[method](grid, problem, **given)
 
 
-def solve(grid: Grid, A: npt.ArrayLike, method: str = "lod", f: Source = 1.0, **options: Any) -> Solution:
-    """Solve −∇·(A∇u) = f, u = 0 on ∂D, for one coefficient.
+def solve(
+    grid: Grid,
+    A: npt.ArrayLike,
+    method: str = "lod",
+    f: Source = 1.0,
+    *,
+    wells: Sequence[tuple[Sequence[float], float]] = (),
+    g: Boundary = 0.0,
+    flux: Boundary = 0.0,
+    **options: Any,
+) -> Solution:
+    """Solve −∇·(A∇u) = f in D, u = g on Γ_D, A ∂u/∂n = q elsewhere on ∂D, for one coefficient.
 
     Args:
-        grid: The discretisation.
+        grid: The discretisation; it says what D and Γ_D are.
         A: Coefficient on T_ε, shape ``grid.coefficient_shape``, or ``grid.coefficient_shape + (d, d)`` for symmetric
-            matrices.
+            matrices. Cells of inactive elements do not count.
         method: ``"fem"`` on T_h, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H, or a registered one.
         f: Source: a number, a function of points, or cell values on T_h.
-        **options: See :func:`make_solver`; ``model`` for ``"nn"``.
+        wells: Points and rates, positive where a well injects.
+        g: u on Γ_D: a number, a function of points, or one of them a face, ``{"xmin": 1.0}``.
+        flux: q, what flows into D through the other faces of the box, likewise.
+        **options: See :func:`make_solver`: ``source_correctors=True`` makes the coarse solution of ``lod`` that of the
+            right-hand side's fine scales too; ``reconstruct=True`` gives ``solution.u_fine``; ``model`` for ``nn``.
 
     Returns:
         The solution.
@@ -308,8 +358,12 @@ def solve(grid: Grid, A: npt.ArrayLike, method: str = "lod", f: Source = 1.0, **
         >>> solution = solve(grid, np.ones((32, 32)), method="lod")
         >>> solution.u.shape
         (9, 9)
+        >>> aquifer = Grid(2, coarse=(8, 4), fine=(32, 16), ell=2, lengths=(2, 1), dirichlet=("xmin", "xmax"))
+        >>> head = solve(aquifer, np.ones((16, 32)), f=0, g={"xmin": 10, "xmax": 8}, reconstruct=True).u_fine
+        >>> head[5, ::8].round(6).tolist()
+        [10.0, 9.5, 9.0, 8.5, 8.0]
     """
-    solver = make_solver(method, grid, Problem(f), **options)
+    solver = make_solver(method, grid, Problem(f, wells, g, flux), **options)
     try:
         return solver.solve_many([check_coefficient(grid, A)])[0]
     finally:

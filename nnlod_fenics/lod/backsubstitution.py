@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nnlod_fenics.grid import Grid
+from nnlod_fenics.lod.budget import element_numbers, patch_numbers
 from nnlod_fenics.lod.condensation import Condensation
 from nnlod_fenics.lod.dense import Factors
-from nnlod_fenics.lod.elimination import HAT, Labels, Merge
+from nnlod_fenics.lod.elimination import HAT, Labels, Merge, make_plan
 
-__all__ = ["solve_correctors"]
+__all__ = ["default_rows", "solve_correctors"]
 
 IntArray = npt.NDArray[np.int64]
+
+_ROWS = 8  # rows of patches at a time: more gain little
 
 
 def solve_correctors(
@@ -40,17 +46,37 @@ def solve_correctors(
     if grid.trivial_fine_scale:
         return condensation.patches(positions), result
     matrices = result.new_empty((len(positions), grid.num_patch_nodes, condensation.sources))
+    recording = copy.copy(condensation)  # other threads go on with the original
     for places in condensation.ends.alike(grid.element_numbers(positions[:, 1:])):
-        condensation.record = {}
+        recording.record = {}
         own = torch.from_numpy(places).to(condensation.device)
-        try:
-            matrices[own] = condensation.patches(positions[places])
-            part = result.new_zeros((len(places), *shape[1:]))
-            _BackSubstitution(condensation, condensation.record).fill(part, None if weights is None else weights[own])
-        finally:
-            condensation.record = None
+        matrices[own] = recording.patches(positions[places])
+        part = result.new_zeros((len(places), *shape[1:]))
+        _BackSubstitution(recording, recording.record).fill(part, None if weights is None else weights[own])
         result[own] = part
     return matrices, result
+
+
+def default_rows(grid: Grid, itemsize: int, free: int) -> int:
+    """Patches whose correctors to compute at a time.
+
+    Rows of patches along x share the elements of the rows around them, whose factors are kept meanwhile.
+
+    Args:
+        grid: The discretisation.
+        itemsize: Bytes of a number.
+        free: Bytes that are free.
+
+    Returns:
+        A multiple of the patches of a row where memory allows, else less.
+    """
+    plan = make_plan(grid.dim, grid.ratio, grid.ell)
+    around = prod(min(grid.patch_width, n) for n in grid.coarse[1:])  # rows of elements that a row of patches needs
+    row = grid.coarse[0] * itemsize * (patch_numbers(grid, plan) // grid.patch_width + element_numbers(plan))
+    rows = free // 4 // (row * around)
+    if rows < 1:
+        return max(grid.coarse[0] * free // 4 // (row * around), 1)
+    return grid.coarse[0] * min(rows, _ROWS)
 
 
 def _eliminated(factors: Factors, which: Any, known: Tensor) -> Tensor:

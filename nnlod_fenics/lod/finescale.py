@@ -53,22 +53,33 @@ def _add(grid: Grid, total: Array, element: int, values: npt.NDArray[Any]) -> No
 def _condensed(grid: Grid, A: Array, nodal: Array, loads: Array, elements: IntArray, total: Array) -> None:
     import torch
 
-    from nnlod_fenics.lod.backsubstitution import solve_correctors
-    from nnlod_fenics.lod.condensation import Condensation, default_chunk
+    from nnlod_fenics.lod.backsubstitution import default_rows, solve_correctors
+    from nnlod_fenics.lod.condensation import Condensation, free_memory
+    from nnlod_fenics.lod.threads import spread_over_threads
 
     exponent = center_exponent(A, A.ndim > grid.dim)
     of_loads = exponent_of(float(abs(loads).max()))
     scaled, loads = np.ldexp(A, -exponent)[None], np.ldexp(loads, -of_loads)
     condensation = Condensation(grid, scaled, "cpu", torch.float64, elements[:0], loads)
-    size = default_chunk(grid, "cpu", 8)
-    for start in range(0, len(elements), size):
-        part = elements[start : start + size]
+    found: dict[int, npt.NDArray[Any]] = {}
+
+    def compute(number: int) -> None:
+        part = parts[number]
         weights = np.empty((len(part), 2**grid.dim + 1, 1))
         weights[:, :-1, 0], weights[:, -1] = -nodal[part], np.ldexp(1.0, of_loads - exponent)
         positions = np.pad(grid.elements[part], ((0, 0), (1, 0)))
-        values = solve_correctors(condensation, positions, torch.from_numpy(weights))[1].numpy()
-        for element, contribution in zip(part, values[:, 0], strict=True):
-            _add(grid, total, int(element), contribution)
+        found[number] = solve_correctors(condensation, positions, torch.from_numpy(weights))[1][:, 0].numpy()
+
+    threads = torch.get_num_threads()
+    size = default_rows(grid, 8, free_memory(condensation.device) // threads)
+    size = max(min(size, -(-len(elements) // threads)), 1)
+    parts = np.split(elements, range(size, len(elements), size))
+    for first in range(0, len(parts), threads):  # added up in order, so that no bit depends on the threads
+        numbers = range(first, min(first + threads, len(parts)))
+        spread_over_threads(compute, numbers, condensation.device)
+        for number in numbers:
+            for element, contribution in zip(parts[number], found.pop(number), strict=True):
+                _add(grid, total, int(element), contribution)
 
 
 def _with_dolfinx(grid: Grid, A: Array, nodal: Array, loads: Array, elements: IntArray, total: Array) -> None:

@@ -5,8 +5,8 @@ With the (2ℓ+2)^d coarse nodes i around E (the rows of S_E; all others have (1
     K_E[i, j] = ∫_E A ∇(1 − C)Λ_i · ∇(1 − C)Λ_j,        Σ_E (local-to-global)(K_E) = Bᵀ K_h B,   B = (1 − C)P,
 
 is symmetric positive semidefinite with the constants in its kernel. The correctors may come from either way to compute
-them, element by element: what is known of (1 − C)Λ_i on E is kept until all elements within ℓ layers of E have come, that
-is, for about 2ℓ+1 rows (planes) of elements at a time.
+them, element by element: what is known of (1 − C)Λ_i on E is kept until all elements within ℓ layers of E have come,
+that is, for about 2ℓ+1 rows (planes) of elements at a time.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ class _Basis:
         self.grid = grid
         self.hats = element_hats(d, grid.ratio).T
         self.offsets = lattice(*(width,) * d) - grid.ell
-        # The nodes of an element, among those around another element from which it is offset.
-        around = (self.offsets[:, None] + grid.ell + lattice(*(2,) * d)) @ (2 * grid.ell + 2) ** np.arange(d)
-        self.nodes = dict(zip(map(tuple, self.offsets.tolist()), around, strict=True))
+        # The nodes of the elements around an element, numbered from its window; the middle one is its own.
+        self.nodes = (self.offsets[:, None] + grid.ell + lattice(*(2,) * d)) @ (2 * grid.ell + 2) ** np.arange(d)
         self.functions: dict[int, Array] = {}
 
     def add(self, element: int, phi: Array, source: Array | None) -> None:
@@ -122,7 +121,7 @@ class _Basis:
         for k in np.flatnonzero(inside):
             if grid.active.flat[numbers[k]]:
                 functions = self._of(int(numbers[k]))
-                functions[self.nodes[tuple((-self.offsets[k]).tolist())]] -= parts[k]
+                functions[self.nodes[-1 - k]] -= parts[k]  # T lies in the opposite direction from there
                 if sources is not None:
                     functions[-1] += sources[k]
 
@@ -130,15 +129,14 @@ class _Basis:
         """The functions on an element, shape ``((2ℓ+2)^d + 1, (r+1)^d)``, R last; Λ_i where nothing has been added."""
         if element not in self.functions:
             functions = np.zeros((self.grid.num_patch_nodes + 1, self.hats.shape[1]))
-            functions[self.nodes[(0,) * self.grid.dim]] = self.hats
+            functions[self.nodes[len(self.nodes) // 2]] = self.hats
             self.functions[element] = functions
         return self.functions[element]
 
     def _by_element(self, values: Array) -> Array:
-        """Functions on a padded patch, shape ``(n, (2ℓ+1) r + 1, …)``, cut to its elements: ``(elements, n, nodes)``."""
+        """Functions on a padded patch, ``(n, (2ℓ+1) r + 1, …)``, on each of its elements: ``(elements, n, nodes)``."""
         d, r = self.grid.dim, self.grid.ratio
-        axes = tuple(range(1, d + 1))
-        windows = np.lib.stride_tricks.sliding_window_view(values, (r + 1,) * d, axis=axes)
+        windows = np.lib.stride_tricks.sliding_window_view(values, (1, *(r + 1,) * d))
         parts = windows[(slice(None), *(slice(None, None, r),) * d)]
         return np.moveaxis(parts.reshape(len(values), len(self.offsets), -1), 0, 1)
 
@@ -166,7 +164,7 @@ def stream_energies(
         expected = (grid.num_elements, (grid.ratio + 1) ** grid.dim)
         raise InputError(f"loads must have shape {expected}, got {forces.shape}.")
     last = grid.element_numbers(np.minimum(grid.elements + grid.ell, np.asarray(grid.coarse) - 1))
-    order = sorted(grid.active_elements.tolist(), key=lambda number: int(last[number]))
+    order = [int(number) for number in grid.active_elements[np.argsort(last[grid.active_elements], kind="stable")]]
     done = 0
     for element, phi, source in _checked(grid, correctors):
         basis.add(element, phi, source)
@@ -196,9 +194,9 @@ def element_energies(
     """
     count, n = grid.num_elements, grid.num_patch_nodes
     result = ElementEnergies(*(np.zeros((count, *shape)) for shape in ((n, n), (n,), (n,), (), ())))
-    for element, *values in stream_energies(grid, A, correctors, loads):
-        for array, value in zip(result, values, strict=True):
-            array[element] = value
+    for energy in stream_energies(grid, A, correctors, loads):
+        for array, value in zip(result, energy[1:], strict=True):
+            array[energy.element] = np.asarray(value)
     return result
 
 
@@ -216,7 +214,7 @@ def _energy(element: int, basis: _Basis, elements: _Elements, loads: Array) -> E
 def _checked(grid: Grid, correctors: Correctors) -> Iterator[tuple[int, Array, Array | None]]:
     """The correctors of active elements, of which none must be missing."""
     patch = (grid.patch_width * grid.ratio + 1,) * grid.dim
-    expected = iter(grid.active_elements.tolist())
+    expected = map(int, grid.active_elements)
     for element, phi, source in correctors:
         if not 0 <= element < grid.num_elements:
             raise InputError(f"correctors must be those of elements 0 to {grid.num_elements - 1}, got {element}.")

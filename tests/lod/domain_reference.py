@@ -13,7 +13,7 @@ FILES = sorted((Path(__file__).parents[1] / "data" / "domain").glob("*.npz"))
 
 
 class DomainReference:
-    """One file, with the grid and the problem that it is about; the keys are explained in tests/data/README.md."""
+    """One file, with its grid and problem; the keys are explained in tests/data/domain/README.md."""
 
     def __init__(self, path: Path) -> None:
         self.data = dict(np.load(path))

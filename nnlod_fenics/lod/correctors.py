@@ -1,20 +1,21 @@
 """Element correctors with DOLFINx and PETSc: the reference way to compute local matrices.
 
-For each patch shape one mesh, one space, one compiled form and one symbolic factorisation are kept; from
-patch to patch only coefficient values change. A corrector is the stiffness solution corrected by
-multipliers for the constraints I_H w = 0: with the stiffness matrix K of the patch (zero on its boundary),
-the constraints C, and the right-hand side F of (3.1),
+For each patch size one mesh, one space and one compiled form are kept, for each set of free nodes and constraints one
+symbolic factorisation; from patch to patch only coefficient values change. A corrector is the stiffness solution
+corrected by multipliers for the constraints I_H w = 0: with the stiffness matrix K of the patch on the free nodes of
+W(N^ℓ(T)), the constraints C, and the right-hand side F of (3.1),
 
     φ = K⁻¹(F − Cᵀ λ),    (C K⁻¹ Cᵀ) λ = C K⁻¹ F,
 
-so that one sparse Cholesky factorisation and one small dense one do.
+so that one sparse Cholesky factorisation and one small dense one do. The source corrector R_T has the load of T in the
+place of F. The meshes have the lengths of the box: nothing is scaled here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 from nnlod_fenics.compat import MPI
 
@@ -28,13 +29,71 @@ from dolfinx import fem, mesh
 from dolfinx.fem import petsc as fem_petsc
 from petsc4py import PETSc
 
-from nnlod_fenics.errors import NumericalError
+from nnlod_fenics.domain import nodes_of
+from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid, lattice
 
-__all__ = ["PatchProblem", "PatchSolver"]
+__all__ = ["PatchProblem", "PatchSolution", "PatchSolver", "solve_patches"]
 
 Array = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 Box = tuple[int, ...]
+
+_KEPT = 64  # factorisations; the unit cube has (2ℓ+1)^d patterns, a domain with holes may have one an element
+
+
+class PatchSolution(NamedTuple):
+    """What belongs to one element T on its patch cut to the box; nodes x fastest, zero where T is inactive.
+
+    Attributes:
+        element: Number of T.
+        matrix: S_T of (3.6), shape ``(nodes, 2^d)``.
+        correctors: φ_{T,j} at the fine nodes, shape ``(fine nodes, 2^d)``.
+        load: F_T(Λ_i) − a(R_T, Λ_i), shape ``(nodes,)``; None without loads.
+        source: R_T at the fine nodes, shape ``(fine nodes,)``; None without loads.
+    """
+
+    element: int
+    matrix: Array
+    correctors: Array
+    load: Array | None = None
+    source: Array | None = None
+
+
+class _Pattern(NamedTuple):
+    """Which unknowns and constraints a patch has: patches of equal patterns share a factorisation's structure.
+
+    Attributes:
+        size: Extent in coarse elements, x first.
+        free: Free fine nodes, as bytes of bool.
+        active: Active elements, as bytes of bool.
+        constrained: Coarse nodes with a constraint, as bytes of bool.
+    """
+
+    size: Box
+    free: bytes
+    active: bytes
+    constrained: bytes
+
+    @classmethod
+    def of(cls, grid: Grid, element: int) -> _Pattern:
+        start, size = grid.patch_box(element)
+        offset = np.asarray(start) - grid.elements[element] + grid.ell
+        fine = tuple(slice(o * grid.ratio, (o + n) * grid.ratio + 1) for o, n in _reversed(offset, size))
+        active = grid.active[tuple(slice(s, s + n) for s, n in _reversed(start, size))]
+        fixed = grid.fixed_nodes[tuple(slice(s, s + n + 1) for s, n in _reversed(start, size))]
+        free = grid.free_patch_nodes(element)[fine]
+        return cls(size, free.tobytes(), active.tobytes(), (nodes_of(active) & ~fixed).tobytes())
+
+
+def _reversed(*values: Box | IntArray) -> list[tuple[int, ...]]:
+    """Tuples of the entries of several things given x first, in the order of the axes of arrays."""
+    return [tuple(int(v) for v in entries) for entries in zip(*values, strict=True)][::-1]
+
+
+def _mask(buffer: bytes) -> BoolArray:
+    return np.frombuffer(buffer, dtype=bool)
 
 
 def _create_mesh(lengths: list[float], cells: list[int]) -> mesh.Mesh:
@@ -46,8 +105,8 @@ def _create_mesh(lengths: list[float], cells: list[int]) -> mesh.Mesh:
     return mesh.create_box(MPI.COMM_SELF, corners, cells, cell_type=mesh.CellType.hexahedron)
 
 
-def _lattice_numbers(points: Array, spacing: float, sizes: list[int]) -> npt.NDArray[np.int64]:
-    """Number of each point on the lattice of ``sizes`` points with the given spacing, x fastest."""
+def _lattice_numbers(points: Array, spacing: Array, sizes: list[int]) -> IntArray:
+    """Number of each point on the lattice of ``sizes`` points with the given spacings, x fastest."""
     position = np.rint(points[:, : len(sizes)] / spacing).astype(np.int64)
     return position @ np.cumprod([1, *sizes[:-1]])
 
@@ -60,20 +119,26 @@ class PatchProblem:
         size: Extent of the box in coarse elements, x first.
         tensor: Whether the coefficient is matrix-valued.
 
+    Attributes:
+        nodes: Number of each of DOLFINx's nodes among the fine nodes of the box, x fastest.
+        dofs: The inverse: DOLFINx's number of each fine node.
+
     Note:
         Lives on COMM_SELF. Call :meth:`destroy` when done with it.
     """
 
     def __init__(self, grid: Grid, size: Box, tensor: bool = False) -> None:
-        d, h = grid.dim, 1.0 / grid.fine
+        d, h = grid.dim, np.asarray(grid.fine_widths)
         self.grid, self.size = grid, size
         self.cells = [s * grid.ratio for s in size]
-        domain = _create_mesh([c * h for c in self.cells], self.cells)
+        domain = _create_mesh((np.asarray(self.cells) * h).tolist(), self.cells)
         space = fem.functionspace(domain, ("Lagrange", 1))
         element = basix.ufl.element("DG", domain.basix_cell(), 0, shape=(d, d) if tensor else ())
         piecewise = fem.functionspace(domain, element)
         self.nodes = _lattice_numbers(space.tabulate_dof_coordinates(), h, [c + 1 for c in self.cells])
-        self.cell_numbers = _lattice_numbers(piecewise.tabulate_dof_coordinates() - 0.5 * h, h, self.cells)
+        self.dofs = np.argsort(self.nodes)
+        middles = piecewise.tabulate_dof_coordinates()[:, :d]
+        self.cell_numbers = _lattice_numbers(middles - 0.5 * h, h, self.cells)
         self.coefficient = fem.Function(piecewise)
         u, v = ufl.TrialFunction(space), ufl.TestFunction(space)
         flux = ufl.dot(self.coefficient, ufl.grad(u)) if tensor else self.coefficient * ufl.grad(u)
@@ -121,86 +186,83 @@ class PatchProblem:
             product = scipy.sparse.kron(axis, product, format="csr")
         return product[self.nodes]
 
+    def coarse_nodes(self, elements: IntArray) -> IntArray:
+        """Numbers of the corners of elements among the coarse nodes of the box.
+
+        Args:
+            elements: Positions in the box, shape ``(n, d)``, x first.
+
+        Returns:
+            Shape ``(n, 2^d)``.
+        """
+        corners = elements[:, None] + lattice(*(2,) * self.grid.dim)
+        return corners @ np.cumprod([1, *(s + 1 for s in self.size[:-1])])
+
+    def fine_dofs(self, elements: IntArray) -> IntArray:
+        """DOLFINx's numbers of the fine nodes of elements.
+
+        Args:
+            elements: Positions in the box, shape ``(n, d)``, x first.
+
+        Returns:
+            Shape ``(n, (r+1)^d)``, x fastest.
+        """
+        r = self.grid.ratio
+        nodes = elements[:, None] * r + lattice(*(r + 1,) * self.grid.dim)
+        return self.dofs[nodes @ np.cumprod([1, *(c + 1 for c in self.cells[:-1])])]
+
     def destroy(self) -> None:
         """Free the PETSc objects."""
         self.matrix.destroy()
 
 
-class PatchSolver(PatchProblem):
-    """Corrector problems (3.1) on patches of one shape.
+class PatchSolver:
+    """Corrector problems (3.1) on patches of one pattern.
 
     Args:
-        grid: The discretisation.
-        size: Extent of the patch, cut to D, in coarse elements, x first.
-        center: Position of T in the patch, x first.
-        on_boundary: For each axis, whether the low and the high side of the patch lie on ∂D.
+        problem: Stiffness matrices of patches of this size; the one assembled last counts.
+        pattern: Free nodes and constraints.
         projection: Element-wise L² projection, shape ``(2^d, (r+1)^d)``.
-        tensor: Whether the coefficient is matrix-valued.
+        loads: Number of right-hand sides.
     """
 
-    def __init__(
-        self,
-        grid: Grid,
-        size: Box,
-        center: Box,
-        on_boundary: tuple[tuple[bool, bool], ...],
-        projection: Array,
-        tensor: bool = False,
-    ) -> None:
-        super().__init__(grid, size, tensor)
-        self.center = np.asarray(center)
-        dof_of_node = np.argsort(self.nodes)
-        position = lattice(*(c + 1 for c in self.cells))[self.nodes]
-        inside = np.all((position > 0) & (position < np.asarray(self.cells)), axis=1)
-        self.interior = np.flatnonzero(inside).astype(np.int32)
-        self.center_dofs = dof_of_node[self._element_nodes(self.center)]
-        self.constraints = self._constraints(projection, dof_of_node, on_boundary)[:, self.interior]
-        self._columns = self.constraints.shape[0] + 2**grid.dim
-        self._create_solver()
+    def __init__(self, problem: PatchProblem, pattern: _Pattern, projection: Array, loads: int) -> None:
+        self.problem = problem
+        self.free = np.flatnonzero(_mask(pattern.free)[problem.nodes]).astype(np.int32)
+        if not len(self.free):
+            return
+        self.constraints = self._constraints(pattern, projection)[:, self.free]
+        self._create_solver(self.constraints.shape[0] + loads)
 
-    def _element_nodes(self, element: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        r, d = self.grid.ratio, self.grid.dim
-        position = element * r + lattice(*(r + 1,) * d)
-        return position @ np.cumprod([1, *(c + 1 for c in self.cells[:-1])])
+    def _constraints(self, pattern: _Pattern, projection: Array) -> scipy.sparse.csr_matrix:
+        """Rows of I_H on the patch, one for each node that has a constraint."""
+        elements = lattice(*pattern.size)[_mask(pattern.active)]
+        shape = (len(elements), *projection.shape)
+        rows = np.broadcast_to(self.problem.coarse_nodes(elements)[:, :, None], shape).ravel()
+        columns = np.broadcast_to(self.problem.fine_dofs(elements)[:, None, :], shape).ravel()
+        entries = (np.broadcast_to(projection, shape).ravel(), (rows, columns))
+        constrained = _mask(pattern.constrained)
+        matrix = scipy.sparse.csr_matrix(entries, shape=(len(constrained), len(self.problem.nodes)))
+        return matrix[np.flatnonzero(constrained)]
 
-    def _constraints(
-        self, projection: Array, dof_of_node: npt.NDArray[np.int64], on_boundary: tuple[tuple[bool, bool], ...]
-    ) -> scipy.sparse.csr_matrix:
-        """Rows of I_H on the patch, one for each patch node that is not on ∂D."""
-        d, sizes = self.grid.dim, np.asarray(self.size)
-        strides = np.cumprod([1, *(s + 1 for s in self.size[:-1])])
-        corner = lattice(*(2,) * d)
-        shape = (int(np.prod(sizes + 1)), len(self.nodes))
-        rows = scipy.sparse.csr_matrix(shape)
-        for element in lattice(*self.size):
-            coarse = (element + corner) @ strides
-            fine = dof_of_node[self._element_nodes(element)]
-            i, j = np.meshgrid(coarse, fine, indexing="ij")
-            rows = rows + scipy.sparse.csr_matrix((projection.ravel(), (i.ravel(), j.ravel())), shape=shape)
-        node = lattice(*(sizes + 1))
-        outer = np.array(on_boundary)
-        on_edge = ((node == 0) & outer[:, 0]) | ((node == sizes) & outer[:, 1])
-        return rows[np.flatnonzero(~on_edge.any(axis=1))].tocsr()
-
-    def _create_solver(self) -> None:
-        n = len(self.interior)
-        self.assemble(np.ones(self.coefficient.x.array.size))
-        self._index = PETSc.IS().createGeneral(self.interior, comm=PETSc.COMM_SELF)
-        self._stiffness = self.matrix.createSubMatrix(self._index, self._index)
+    def _create_solver(self, columns: int) -> None:
+        n = len(self.free)
+        self._index = PETSc.IS().createGeneral(self.free, comm=PETSc.COMM_SELF)
+        self._stiffness = self.problem.matrix.createSubMatrix(self._index, self._index)
         self._solver = PETSc.KSP().create(PETSc.COMM_SELF)
         self._solver.setType(PETSc.KSP.Type.PREONLY)
         preconditioner = self._solver.getPC()
         preconditioner.setType(PETSc.PC.Type.CHOLESKY)
         preconditioner.setFactorSolverType(_cholesky_package())
-        self._rhs = PETSc.Mat().createDense((n, self._columns), comm=PETSc.COMM_SELF)
-        self._solution = PETSc.Mat().createDense((n, self._columns), comm=PETSc.COMM_SELF)
+        self._rhs = PETSc.Mat().createDense((n, columns), comm=PETSc.COMM_SELF)
+        self._solution = PETSc.Mat().createDense((n, columns), comm=PETSc.COMM_SELF)
         for matrix in (self._rhs, self._solution):
             matrix.setUp()
             matrix.assemble()
 
     def _solve(self, rhs: Array) -> Array:
         """Solve K x = rhs for all columns; the stiffness matrix is the one assembled last."""
-        self.matrix.createSubMatrix(self._index, self._index, self._stiffness)
+        self.problem.matrix.createSubMatrix(self._index, self._index, self._stiffness)
         self._stiffness.setOption(PETSc.Mat.Option.SPD, True)
         self._solver.setOperators(self._stiffness)
         self._solver.setUp()
@@ -210,43 +272,38 @@ class PatchSolver(PatchProblem):
         self._solver.getPC().getFactorMatrix().matSolve(self._rhs, self._solution)
         return np.array(self._solution.getDenseArray())
 
-    def solve(self, A: Array, source: Array) -> tuple[Array, Array]:
-        """Solve the 2^d corrector problems of T.
+    def solve(self, loads: Array) -> Array:
+        """Solve a(w, v) = F(v) for all v in W(N^ℓ(T)) and several loads F.
 
         Args:
-            A: Coefficient on the fine cells of the patch.
-            source: K_T Λ_j, the right-hand sides of (3.1) on the fine nodes of T, shape ``((r+1)^d, 2^d)``.
+            loads: F at all nodes of the patch, numbered as DOLFINx does, shape ``(nodes, loads)``.
 
         Returns:
-            ∫ A ∇φ_j·∇Λ_i for the coarse nodes i of the patch, shape ``(nodes, 2^d)``, and the correctors
-            at the fine nodes of the patch, shape ``(fine nodes, 2^d)``, both x fastest.
+            The solutions w, same shape.
 
         Raises:
             NumericalError: If a factorisation fails.
         """
-        stiffness = self.assemble(A)
-        load = np.zeros((len(self.nodes), source.shape[1]))
-        load[self.center_dofs] = source
+        solutions = np.zeros_like(loads)
+        if not len(self.free):
+            return solutions
         count = self.constraints.shape[0]
-        columns = np.concatenate([self.constraints.toarray().T, load[self.interior]], axis=1)
-        solved = self._solve(columns)
-        gram = self.constraints @ solved
-        try:
-            factor = scipy.linalg.cho_factor(0.5 * (gram[:, :count] + gram[:, :count].T))
-        except (scipy.linalg.LinAlgError, ValueError) as error:  # ValueError: infinite values, or NaN
-            raise NumericalError("the constraints of the corrector problem are linearly dependent") from error
-        multipliers = scipy.linalg.cho_solve(factor, gram[:, count:])
-        corrector = np.zeros_like(load)
-        corrector[self.interior] = solved[:, count:] - solved[:, :count] @ multipliers
-        by_node = np.empty_like(corrector)
-        by_node[self.nodes] = corrector
-        return self.hats.T @ (stiffness @ corrector), by_node
+        solved = self._solve(np.concatenate([self.constraints.toarray().T, loads[self.free]], axis=1))
+        solutions[self.free] = solved[:, count:]
+        if count:
+            gram = self.constraints @ solved
+            try:
+                factor = scipy.linalg.cho_factor(0.5 * (gram[:, :count] + gram[:, :count].T))
+            except (scipy.linalg.LinAlgError, ValueError) as error:  # ValueError: infinite values, or NaN
+                raise NumericalError("the constraints of the corrector problem are linearly dependent") from error
+            solutions[self.free] -= solved[:, :count] @ scipy.linalg.cho_solve(factor, gram[:, count:])
+        return solutions
 
     def destroy(self) -> None:
         """Free the PETSc objects."""
-        for thing in (self._solver, self._stiffness, self._rhs, self._solution, self._index):
-            thing.destroy()
-        super().destroy()
+        if len(self.free):
+            for thing in (self._solver, self._stiffness, self._rhs, self._solution, self._index):
+                thing.destroy()
 
 
 def _cholesky_package() -> str:
@@ -255,73 +312,108 @@ def _cholesky_package() -> str:
 
 
 class _Solvers:
-    """The solvers of all patch shapes of a grid, made when first needed."""
+    """The problems of all patch sizes of a grid, made when first needed, and the solvers of the patterns used last."""
 
-    def __init__(self, grid: Grid, tensor: bool) -> None:
-        self.grid, self.tensor = grid, tensor
+    def __init__(self, grid: Grid, tensor: bool, loads: int) -> None:
+        self.grid, self.tensor, self.loads = grid, tensor, loads
         self.element = PatchProblem(grid, (1,) * grid.dim, tensor)
-        self.element_order = np.argsort(self.element.nodes)
-        self.hats = self.element.hats.toarray()[self.element_order]
-        mass = self.element.mass().toarray()[np.ix_(self.element_order, self.element_order)]
+        self.hats = self.element.hats.toarray()[self.element.dofs]
+        mass = self.element.mass().toarray()[np.ix_(self.element.dofs, self.element.dofs)]
         self.projection = np.linalg.solve(self.hats.T @ mass @ self.hats, self.hats.T @ mass)
-        self._patches: dict[Any, PatchSolver] = {}
+        self._problems: dict[Box, PatchProblem] = {}
+        self._patterns: dict[_Pattern, PatchSolver] = {}
 
-    def patch(self, element: int) -> PatchSolver:
-        start, size = self.grid.patch_box(element)
-        center = tuple(int(p) - s for p, s in zip(self.grid.elements[element], start, strict=True))
-        edges = tuple((s == 0, s + n == self.grid.coarse) for s, n in zip(start, size, strict=True))
-        key = (size, center, edges)
-        if key not in self._patches:
-            self._patches[key] = PatchSolver(self.grid, size, center, edges, self.projection, self.tensor)
-        return self._patches[key]
+    def sources(self, A: Array) -> Array:
+        """K_T Λ_j, the right-hand sides of (3.1) at the fine nodes of T, for A on its fine cells."""
+        return np.asarray(self.element.assemble(A).toarray()[np.ix_(self.element.dofs, self.element.dofs)] @ self.hats)
+
+    def problem(self, size: Box) -> PatchProblem:
+        if size not in self._problems:
+            self._problems[size] = PatchProblem(self.grid, size, self.tensor)
+        return self._problems[size]
+
+    def solver(self, element: int) -> PatchSolver:
+        """The solver for the patch of an element, whose stiffness matrix has been assembled."""
+        pattern = _Pattern.of(self.grid, element)
+        solver = self._patterns.pop(pattern, None)
+        if solver is None:
+            if len(self._patterns) == _KEPT:
+                self._patterns.pop(next(iter(self._patterns))).destroy()
+            solver = PatchSolver(self.problem(pattern.size), pattern, self.projection, self.loads)
+        self._patterns[pattern] = solver  # at the end: the first is the one that was not used for the longest time
+        return solver
 
     def destroy(self) -> None:
-        self.element.destroy()
-        for patch in self._patches.values():
-            patch.destroy()
+        for solver in self._patterns.values():
+            solver.destroy()
+        for problem in (self.element, *self._problems.values()):
+            problem.destroy()
 
 
-def solve_patches(grid: Grid, A: Array, elements: npt.NDArray[np.int64]) -> Iterator[tuple[int, Array, Array]]:
+def solve_patches(grid: Grid, A: Array, elements: IntArray, loads: Array | None = None) -> Iterator[PatchSolution]:
     """Compute local matrices and correctors of elements one after another.
 
     Args:
         grid: The discretisation.
-        A: Coefficient on T_ε, shape ``coefficient_shape`` (plus ``(d, d)``).
+        A: Coefficient on T_ε, shape ``coefficient_shape`` (plus ``(d, d)``); in inactive elements anything.
         elements: Numbers of the elements.
+        loads: F_T at the fine nodes of each of the elements, from :func:`nnlod_fenics.loads.element_loads`, shape
+            ``(len(elements), (r+1)^d)``: source correctors are wanted too.
 
     Yields:
-        The element, its local matrix on the patch cut to D, shape ``(nodes, 2^d)``, and its correctors at
-        the fine nodes of that patch, shape ``(fine nodes, 2^d)``.
+        Matrix and correctors of each element, see :class:`PatchSolution`.
 
     Raises:
+        InputError: If the shape of the loads does not fit.
         NumericalError: If a patch cannot be solved; the message names it.
     """
-    d, r = grid.dim, grid.ratio
-    fine = grid.refine(A)
-    solvers = _Solvers(grid, tensor=A.ndim > d)
-    trivial = grid.trivial_fine_scale
+    count, expected = 2**grid.dim, (len(elements), (grid.ratio + 1) ** grid.dim)
+    if loads is not None and loads.shape != expected:
+        raise InputError(f"loads must have shape {expected}, got {loads.shape}.")
+    cells = grid.active_cells.reshape(grid.coefficient_shape + (1,) * (A.ndim - grid.dim))
+    fine = grid.refine(np.where(cells, A, 0.0))
+    solvers = _Solvers(grid, A.ndim > grid.dim, count if loads is None else count + 1)
     try:
-        for element in elements:
-            start, size = grid.patch_box(int(element))
-            box = tuple(slice(s * r, (s + n) * r) for s, n in zip(reversed(start), reversed(size), strict=True))
-            position = grid.elements[element]
-            own = tuple(slice(p * r, (p + 1) * r) for p in reversed(position.tolist()))
-            stiffness = solvers.element.assemble(fine[own]).toarray()
-            source = stiffness[np.ix_(solvers.element_order, solvers.element_order)] @ solvers.hats
-            patch = solvers.patch(int(element)) if not trivial else None
-            matrix = np.zeros((int(np.prod(np.asarray(size) + 1)), 2**d))
-            strides = np.cumprod([1, *(n + 1 for n in size[:-1])])
-            own_nodes = (position - start + lattice(*(2,) * d)) @ strides
-            matrix[own_nodes] = solvers.hats.T @ source
-            corrector = np.zeros((int(np.prod(np.asarray(size) * r + 1)), 2**d))
-            if patch is not None:
-                try:
-                    flux, corrector = patch.solve(fine[box], source)
-                except (NumericalError, PETSc.Error) as error:
-                    raise NumericalError(
-                        f"the corrector problem of element {element} at {tuple(position.tolist())} failed: {error}"
-                    ) from error
-                matrix -= flux
-            yield int(element), matrix, corrector
+        for k, element in enumerate(int(number) for number in elements):
+            given = None if loads is None else loads[k]
+            matrix, functions = _solve_patch(solvers, fine, element, given)
+            solution = PatchSolution(element, matrix[:, :count], functions[:, :count])
+            if given is not None:
+                solution = solution._replace(load=matrix[:, count], source=functions[:, count])
+            yield solution
     finally:
         solvers.destroy()
+
+
+def _solve_patch(solvers: _Solvers, fine: Array, element: int, load: Array | None) -> tuple[Array, Array]:
+    """The columns of S_T and the load on the coarse nodes of a patch, and φ_{T,j} and R_T at its fine nodes."""
+    grid = solvers.grid
+    start, size = grid.patch_box(element)
+    columns = solvers.loads
+    matrix = np.zeros((int(np.prod(np.asarray(size) + 1)), columns))
+    functions = np.zeros((int(np.prod(np.asarray(size) * grid.ratio + 1)), columns))
+    if not grid.active.flat[element]:
+        return matrix, functions
+    problem, center = solvers.problem(size), grid.elements[element] - np.asarray(start)
+    sources = solvers.sources(fine[_cells(grid, tuple(grid.elements[element].tolist()), (1,) * grid.dim)])
+    if load is not None:
+        sources = np.concatenate([sources, load[:, None]], axis=1)
+    matrix[problem.coarse_nodes(center[None])[0]] = solvers.hats.T @ sources
+    if grid.trivial_fine_scale:
+        return matrix, functions
+    stiffness = problem.assemble(fine[_cells(grid, start, size)])
+    loads = np.zeros_like(functions)
+    loads[problem.fine_dofs(center[None])[0]] = sources
+    try:
+        solved = solvers.solver(element).solve(loads)
+    except (NumericalError, PETSc.Error) as error:
+        position = tuple(grid.elements[element].tolist())
+        raise NumericalError(f"the corrector problem of element {element} at {position} failed: {error}") from error
+    matrix -= problem.hats.T @ (stiffness @ solved)
+    functions[problem.nodes] = solved
+    return matrix, functions
+
+
+def _cells(grid: Grid, start: Box, size: Box) -> tuple[slice, ...]:
+    """Index of the fine cells of a box of elements in an array."""
+    return tuple(slice(s * grid.ratio, (s + n) * grid.ratio) for s, n in _reversed(start, size))

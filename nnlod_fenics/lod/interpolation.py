@@ -1,16 +1,18 @@
 """The quasi-interpolation I_H = averaging ∘ element-wise L² projection.
 
-A function w of V_h is in the kernel of I_H if and only if, at every coarse node inside D, the values that
-its L² projections onto Q1 take there from the surrounding elements sum to zero. Both ways to compute local
-matrices impose exactly these constraints, one multiplier a node.
+A function w of V_h is in the kernel of I_H if and only if, at every free coarse node, the values that its L²
+projections onto Q1 take there from the surrounding active elements sum to zero. Both ways to compute local matrices
+impose exactly these constraints, one multiplier a node.
 """
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.arrays import as_floats
+from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 
@@ -59,30 +61,46 @@ def element_projection(dim: int, ratio: int) -> Matrix:
     return _tensor(along_axis, dim)
 
 
-def quasi_interpolation(grid: Grid, u: npt.ArrayLike) -> Matrix:
-    """I_H of a fine function: at each inner coarse node the mean of its L² projections on the surrounding elements.
+def quasi_interpolation(grid: Grid, u: npt.ArrayLike, boundary: npt.ArrayLike | None = None) -> Matrix:
+    """I_H of a fine function: at each free coarse node the mean of its L² projections on the active elements around.
 
     This is what the coarse solution of an LOD approximates; nodal values of u differ from it by what varies below H.
 
     Args:
         grid: The discretisation.
-        u: Nodal values on T_h, shape ``(1/h + 1,)*d``.
+        u: Nodal values on T_h, shape ``grid.fine_node_shape``; those at nodes of no active element do not count.
+        boundary: Values at the coarse nodes on Γ_D, shape ``grid.node_shape``, of which no others count; zero if None.
 
     Returns:
-        Nodal values on T_H, shape ``(1/H + 1,)*d``, zero on ∂D.
+        Nodal values on T_H, shape ``grid.node_shape``, NaN at nodes of no active element.
 
     Raises:
-        InputError: If the shape is another one or a value is missing.
+        InputError: If a shape is another one or a value is missing.
     """
-    values, shape = as_floats("u", u), (grid.fine + 1,) * grid.dim
-    if values.shape != shape:
-        raise InputError(f"u must hold nodal values of shape {shape}, got {values.shape}.")
-    along_axis, projection = np.zeros((grid.coarse + 1, grid.fine + 1)), element_projection(1, grid.ratio)
-    for element in range(grid.coarse):
-        first = element * grid.ratio
-        along_axis[element : element + 2, first : first + grid.ratio + 1] += projection / 2
-    along_axis[[0, -1]] = 0  # projection and mean are tensor products, and so is their composition
+    projected = _projections(grid, _values("u", u, grid.at_fine_scale.active_nodes))
+    total, count = np.zeros(grid.node_shape), np.zeros(grid.node_shape)
+    for corner in product((0, 1), repeat=grid.dim):
+        nodes = tuple(slice(c, c + n) for c, n in zip(corner, grid.element_shape, strict=True))
+        total[nodes] += np.where(grid.active, projected[tuple(slice(c, None, 2) for c in corner)], 0)
+        count[nodes] += grid.active
+    given = 0.0 if boundary is None else _values("boundary", boundary, grid.fixed_nodes)
+    means = total / np.maximum(count, 1)
+    return np.where(grid.active_nodes, np.where(grid.fixed_nodes, given, means), np.nan)
+
+
+def _values(name: str, values: npt.ArrayLike, needed: npt.NDArray[np.bool_]) -> Matrix:
+    """Nodal values, with zeros where none is needed."""
+    array = as_numbers(name, values)
+    if array.shape != needed.shape:
+        raise InputError(f"{name} must hold nodal values of shape {needed.shape}, got {array.shape}.")
+    return as_floats(name, np.where(needed, array, 0))
+
+
+def _projections(grid: Grid, values: Matrix) -> Matrix:
+    """Nodal values of the L² projections on all elements, two an element and axis, axis by axis."""
+    r, projection = grid.ratio, element_projection(1, grid.ratio)
     for axis in range(grid.dim):
-        product = np.asarray(np.tensordot(along_axis, values, axes=(1, axis)), dtype=np.float64)
-        values = np.moveaxis(product, 0, axis)
+        windows = np.lib.stride_tricks.sliding_window_view(np.moveaxis(values, axis, -1), r + 1, axis=-1)[..., ::r, :]
+        along = windows @ projection.T  # projections are tensor products
+        values = np.moveaxis(along.reshape(*along.shape[:-2], -1), -1, axis)
     return values

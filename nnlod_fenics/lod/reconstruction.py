@@ -1,18 +1,39 @@
-"""Fine-scale functions from coarse ones: u_h = (1 − C) u_H."""
+"""Fine-scale functions from coarse ones: u_h = (1 − C) u_H + Σ_T R_T."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.arrays import as_floats
+from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.norms import prolong
+from nnlod_fenics.lod.interpolation import element_hats
 
-__all__ = ["extend_correctors", "reconstruct"]
+__all__ = ["extend_correctors", "pad_patch", "reconstruct"]
 
 Array = npt.NDArray[np.float64]
+
+
+def pad_patch(grid: Grid, element: int, values: Array) -> Array:
+    """Functions on the patch of an element cut to the box, on the padded patch.
+
+    Args:
+        grid: The discretisation.
+        element: Number of the element.
+        values: Values at the fine nodes of the cut patch, x fastest, shape ``(fine nodes,)`` or ``(fine nodes, n)``.
+
+    Returns:
+        Shape ``((2ℓ+1) r + 1, …)`` or ``(n, (2ℓ+1) r + 1, …)``, zero outside the box.
+    """
+    d, r = grid.dim, grid.ratio
+    start, size = grid.patch_box(element)
+    origin = np.asarray(start) - grid.elements[element] + grid.ell
+    box = tuple(slice(o * r, (o + n) * r + 1) for o, n in zip(origin[::-1], size[::-1], strict=True))
+    lead = values.shape[1:]
+    padded = np.zeros(lead + (grid.patch_width * r + 1,) * d)
+    padded[(slice(None),) * len(lead) + box] = values.T.reshape(lead + tuple(n * r + 1 for n in size[::-1]))
+    return padded
 
 
 def extend_correctors(grid: Grid, element: int, phi: npt.ArrayLike) -> Array:
@@ -25,49 +46,84 @@ def extend_correctors(grid: Grid, element: int, phi: npt.ArrayLike) -> Array:
             ``local_matrices(..., elements=[element], correctors=True)``.
 
     Returns:
-        Shape ``(2^d, 1/h + 1, …)``; zero outside the patch.
+        Shape ``(2^d, *grid.fine_node_shape)``; zero outside the patch, NaN at nodes of no active element.
 
     Raises:
         InputError: If the number or the shape does not fit.
     """
-    d, r = grid.dim, grid.ratio
-    width = grid.patch_width * r + 1
+    d = grid.dim
+    width = grid.patch_width * grid.ratio + 1
     values = as_floats("phi", phi)
     if not 0 <= element < grid.num_elements:
         raise InputError(f"element must lie between 0 and {grid.num_elements - 1}, got {element}.")
     if values.shape != (2**d, *(width,) * d):
         raise InputError(f"phi must have shape {(2**d, *(width,) * d)}, got {values.shape}.")
-    margin = grid.ell * r
-    padded = np.zeros((2**d, *(grid.fine + 2 * margin + 1,) * d))
-    padded[(slice(None), *(slice(p * r, p * r + width) for p in grid.elements[element][::-1]))] = values
-    return padded[(slice(None), *(slice(margin, margin + grid.fine + 1),) * d)]
+    padded = np.zeros((2**d, *_padded_shape(grid)))
+    padded[(slice(None), *_patch(grid, element))] = values
+    return np.where(grid.at_fine_scale.active_nodes, padded[(slice(None), *_box(grid))], np.nan)
 
 
-def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike) -> Array:
-    """The fine-scale function (1 − C) u_H with C u_H = Σ_T Σ_j u_H(z_j) φ_{T,j}, (3.2).
+def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike, source: npt.ArrayLike | None = None) -> Array:
+    """The fine-scale function (1 − C) u_H + Σ_T R_T with C u_H = Σ_T Σ_j u_H(z_j) φ_{T,j}, (3.2).
 
     Args:
         grid: The discretisation.
-        u: Coarse nodal values, shape ``(1/H + 1,)*d``, for example the PG-LOD solution.
+        u: Coarse nodal values, shape ``grid.node_shape``, for example the PG-LOD solution; those at nodes of no active
+            element do not count.
         correctors: φ_{T,j} of all elements, from ``local_matrices(..., correctors=True)``.
+        source: Source correctors R_T of all elements on their padded patches, shape
+            ``(num_elements, (2ℓ+1) r + 1, …)``; zero if None.
 
     Returns:
-        Fine nodal values, shape ``(1/h + 1,)*d``.
+        Fine nodal values, shape ``grid.fine_node_shape``, NaN at nodes of no active element.
 
     Raises:
         InputError: If a shape does not fit.
     """
-    d, r = grid.dim, grid.ratio
-    width = grid.patch_width * r + 1
-    phi, coarse = as_floats("correctors", correctors), as_floats("u", u)
-    expected = (grid.num_elements, 2**d, *(width,) * d)
-    if phi.shape != expected:
-        raise InputError(f"correctors must have shape {expected}, got {phi.shape}.")
-    fine = prolong(grid, coarse)
-    margin = grid.ell * r
-    total = np.zeros((grid.fine + 2 * margin + 1,) * d)
-    nodal = coarse.ravel()[grid.element_nodes]
-    for element, position in enumerate(grid.elements):
-        box = tuple(slice(p * r, p * r + width) for p in position[::-1])
-        total[box] += np.tensordot(nodal[element], phi[element], axes=1)
-    return fine - total[(slice(margin, margin + grid.fine + 1),) * d]
+    d, patch = grid.dim, (grid.patch_width * grid.ratio + 1,) * grid.dim
+    phi = _check("correctors", correctors, (grid.num_elements, 2**d, *patch))
+    given = as_numbers("u", u)
+    if given.shape != grid.node_shape:
+        raise InputError(f"u must have shape {grid.node_shape} (one value per node of T_H), got {given.shape}.")
+    nodal = as_floats("u", np.where(grid.active_nodes, given, 0)).ravel()[grid.element_nodes]
+    R = None if source is None else _check("source", source, (grid.num_elements, *patch))
+    correction = np.zeros(_padded_shape(grid))
+    for element in grid.active_elements:
+        box = correction[_patch(grid, element)]  # a view
+        box -= np.tensordot(nodal[element], phi[element], axes=1)
+        if R is not None:
+            box += R[element]
+    return _prolong(grid, nodal) + correction[_box(grid)]
+
+
+def _prolong(grid: Grid, nodal: Array) -> Array:
+    """Fine nodal values of a coarse function given at the nodes of each element, NaN outside D."""
+    r, fine = grid.ratio, np.full(grid.fine_node_shape, np.nan)
+    values = (nodal @ element_hats(grid.dim, r).T).reshape(-1, *(r + 1,) * grid.dim)
+    for element in grid.active_elements:
+        fine[tuple(slice(p * r, (p + 1) * r + 1) for p in grid.elements[element][::-1])] = values[element]
+    return fine
+
+
+def _check(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    array = as_floats(name, values)
+    if array.shape != shape:
+        raise InputError(f"{name} must have shape {shape}, got {array.shape}.")
+    return array
+
+
+def _padded_shape(grid: Grid) -> tuple[int, ...]:
+    """Shape of fine nodal values on the box and ℓ layers of elements around it."""
+    return tuple(n + 2 * grid.ell * grid.ratio for n in grid.fine_node_shape)
+
+
+def _patch(grid: Grid, element: int) -> tuple[slice, ...]:
+    """The padded patch of an element in an array of :func:`_padded_shape`."""
+    r = grid.ratio
+    return tuple(slice(p * r, (p + grid.patch_width) * r + 1) for p in grid.elements[element][::-1])
+
+
+def _box(grid: Grid) -> tuple[slice, ...]:
+    """The box in an array of :func:`_padded_shape`."""
+    margin = grid.ell * grid.ratio
+    return tuple(slice(margin, margin + n) for n in grid.fine_node_shape)

@@ -6,11 +6,14 @@ from itertools import product
 
 import numpy as np
 import pytest
+from domain_reference import FILES, DomainReference
+from domains import GRIDS
 from scipy.interpolate import RegularGridInterpolator
 
 from nnlod_fenics import Grid, InputError, solve
 from nnlod_fenics.lod.interpolation import quasi_interpolation
-from nnlod_fenics.norms import l2_norm, prolong
+from nnlod_fenics.lod.reconstruction import reconstruct
+from nnlod_fenics.norms import l2_norm
 
 
 def averaged_projections(grid, u):
@@ -25,32 +28,42 @@ def averaged_projections(grid, u):
     def monomials(at):
         return np.stack([np.prod(at ** np.array(p), axis=1) for p in powers], axis=1)
 
-    function = RegularGridInterpolator([np.linspace(0, 1, grid.fine + 1)] * grid.dim, u)
-    total, corners = np.zeros((grid.coarse + 1,) * grid.dim), np.array(powers, dtype=float)
-    for element in np.ndindex(*(grid.coarse,) * grid.dim):
-        given = function((local + np.array(element)) / grid.coarse)
-        fitted = np.linalg.lstsq(root[:, None] * monomials(local), root * given, rcond=None)[0]
+    function = RegularGridInterpolator([np.arange(n) / grid.ratio for n in grid.fine_node_shape], u)
+    total, count, corners = np.zeros(grid.node_shape), np.zeros(grid.node_shape), np.array(powers, dtype=float)
+    for element in np.argwhere(grid.active):
+        fitted = np.linalg.lstsq(root[:, None] * monomials(local), root * function(local + element), rcond=None)[0]
         for corner, value in zip(powers, monomials(corners) @ fitted, strict=True):
-            total[tuple(np.add(element, corner))] += value / 2**grid.dim
-    inner = np.zeros_like(total)
-    inside = (slice(1, -1),) * grid.dim
-    inner[inside] = total[inside]
-    return inner
+            total[tuple(element + corner)] += value
+            count[tuple(element + corner)] += 1
+    mean = np.divide(total, count, out=np.full(grid.node_shape, np.nan), where=count > 0)
+    mean[grid.fixed_nodes] = 0
+    return mean
 
 
-@pytest.mark.parametrize(("dim", "coarse", "fine"), [(1, 4, 20), (2, 3, 12), (2, 4, 4), (3, 2, 6)])
-def test_quasi_interpolation_is_the_mean_of_projections(rng, dim, coarse, fine):
-    grid = Grid(dim, coarse, fine, 1)
-    u = rng.standard_normal((fine + 1,) * dim)
-    np.testing.assert_allclose(quasi_interpolation(grid, u), averaged_projections(grid, u), atol=1e-12)
+@pytest.mark.parametrize("grid", [Grid(1, 4, 20, 1), Grid(2, 3, 12, 1), Grid(2, 4, 4, 1), *GRIDS.values()], ids=str)
+def test_quasi_interpolation_is_the_mean_of_projections(rng, grid):
+    u = rng.standard_normal(grid.fine_node_shape)
+    expected = averaged_projections(grid, u)
+    u[~grid.at_fine_scale.active_nodes] = np.nan  # does not count
+    np.testing.assert_allclose(quasi_interpolation(grid, u), expected, atol=1e-12)
+    boundary = np.where(grid.fixed_nodes, rng.standard_normal(grid.node_shape), np.nan)
+    expected[grid.fixed_nodes] = boundary[grid.fixed_nodes]
+    np.testing.assert_allclose(quasi_interpolation(grid, u, boundary), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_quasi_interpolation_keeps_coarse_functions(rng, dim):
-    grid = Grid(dim, 4, 12, 1)
-    u = np.zeros((5,) * dim)
-    u[(slice(1, -1),) * dim] = rng.standard_normal((3,) * dim)
-    np.testing.assert_allclose(quasi_interpolation(grid, prolong(grid, u)), u, atol=1e-13)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_known_answers(path):
+    reference = DomainReference(path)
+    found = quasi_interpolation(reference.grid, reference["u_fem"], reference["g"])
+    np.testing.assert_allclose(found, reference["I_u_fem"], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_quasi_interpolation_keeps_coarse_functions(rng, name):
+    grid = GRIDS[name]
+    u = np.where(grid.active_nodes, rng.standard_normal(grid.node_shape), np.nan)
+    nothing = np.zeros((grid.num_elements, 2**grid.dim, *(grid.patch_width * grid.ratio + 1,) * grid.dim))
+    np.testing.assert_allclose(quasi_interpolation(grid, reconstruct(grid, u, nothing), u), u, atol=1e-13)
 
 
 def test_the_coarse_solution_is_near_the_interpolated_fine_one(rng):
@@ -63,6 +76,11 @@ def test_the_coarse_solution_is_near_the_interpolated_fine_one(rng):
     assert l2_norm(lod.u - interpolated) < 0.01 * size < 0.02 * size < l2_norm(lod.u - nodal)
 
 
-def test_quasi_interpolation_of_the_wrong_shape():
-    with pytest.raises(InputError, match=r"u must hold nodal values of shape \(9, 9\), got \(8, 8\)"):
-        quasi_interpolation(Grid(2, 4, 8, 1), np.zeros((8, 8)))
+def test_bad_input():
+    grid = Grid(2, (4, 3), (8, 6), 1)
+    with pytest.raises(InputError, match=r"u must hold nodal values of shape \(7, 9\), got \(8, 8\)"):
+        quasi_interpolation(grid, np.zeros((8, 8)))
+    with pytest.raises(InputError, match=r"boundary must hold nodal values of shape \(4, 5\), got \(7, 9\)"):
+        quasi_interpolation(grid, np.zeros((7, 9)), np.zeros((7, 9)))
+    with pytest.raises(InputError, match="u must be finite, got 63 NaN"):
+        quasi_interpolation(grid, np.full((7, 9), np.nan))

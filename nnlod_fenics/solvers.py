@@ -24,14 +24,19 @@ from nnlod_fenics.functionals import face_outflow, face_weights
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
 from nnlod_fenics.lod.finescale import fine_solution
+from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import local_matrices
-from nnlod_fenics.loads import fine_load
+from nnlod_fenics.lod.reliability import Reliability, assess
+from nnlod_fenics.loads import element_loads, fine_load
 from nnlod_fenics.problem import Boundary, Problem, Source, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
-__all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
+__all__ = ["FORMS", "NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
 
 Array = npt.NDArray[np.float64]
+
+FORMS = ("petrov-galerkin", "galerkin")
+"""Forms of the coarse problem of ``lod``."""
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
 """Names of the methods as figures and reports call them."""
@@ -47,10 +52,12 @@ class Solution:
         A: The coefficient on T_ε.
         u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``grid.node_shape``
             otherwise.
-        S: Local matrices, for ``lod`` and ``nn``.
+        S: Local matrices, for ``lod`` and ``nn`` in the Petrov–Galerkin form.
         seconds: Time of each step.
         u_fine: Nodal values on T_h, ``grid.fine_node_shape``: u itself for ``fem``, the reconstruction
             (1 − C) u_H + Σ R_T where it was asked for.
+        form: ``"galerkin"`` for a coarse solution in that form, else ``"petrov-galerkin"``.
+        operator: K at all coarse nodes of the box, for the Galerkin form.
     """
 
     grid: Grid
@@ -60,6 +67,9 @@ class Solution:
     S: Array | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     u_fine: Array | None = None
+    form: str = "petrov-galerkin"
+    operator: scipy.sparse.csr_array | None = None
+    nonnegative: bool = False
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
@@ -70,11 +80,14 @@ class Solution:
 
     @property
     def K(self) -> scipy.sparse.csr_array:
-        """The coarse operator (3.5), sparse.
+        """The coarse operator (3.5) on the free nodes, sparse.
 
         Raises:
             InputError: If the method has none.
         """
+        if self.operator is not None:
+            free = np.flatnonzero(self.grid.free_nodes)
+            return self.operator[free][:, free]
         if self.S is None:
             raise InputError(f"a solution by method {self.method!r} has no coarse operator.")
         return coarse_operator(self.grid, self.S)
@@ -84,6 +97,21 @@ class Solution:
         """The load F(Λ_i) for the hat functions of the mesh of ``u``, shape as ``u``; with source correctors
         F(Λ_i) − a(Σ_T R_T, Λ_i)."""
         return self.make_load()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """Whether there are signs that a coarse solution in the Petrov–Galerkin form is wrong.
+
+        Raises:
+            InputError: If the solution is none: by another method, or in the Galerkin form, which cannot lose stability.
+        """
+        if self.S is None:
+            raise InputError(
+                "reliability is that of solutions in the Petrov–Galerkin form by local matrices, got one by method "
+                f"{self.method!r}{' in the Galerkin form' if self.operator is not None else ''}."
+            )
+        least, largest = np.nanmin(self.u), np.nanmax(np.abs(self.u))
+        return assess(self.grid, self.S, self.K, bool(self.nonnegative and least < -1e-6 * largest))
 
     def outflow(self, face: str) -> float:
         """−∫_Γ A ∂u/∂n ds through a face, see :class:`nnlod_fenics.functionals.Outflow`.
@@ -102,6 +130,9 @@ class Solution:
 
     @cached_property
     def _residual(self) -> Array:
+        if self.operator is not None:
+            u = np.where(self.grid.active_nodes, self.u, 0.0)
+            return np.asarray(self.load - (self.operator @ u.ravel()).reshape(u.shape))
         assert self.S is not None
         return coarse_residual(self.grid, self.S, self.u, self.load)
 
@@ -171,6 +202,11 @@ class _Coarse:
     def __init__(self, grid: Grid, problem: Problem, reconstruct: bool = False) -> None:
         self._grid, self._coarse, self._reconstruct = grid, CoarseSolver(grid, problem), reconstruct
         self._local = "condensed"
+        self._nonnegative = bool(self._coarse.load.min() >= 0 and self._coarse.boundary.min() >= 0)
+
+    @cached_property
+    def _loads(self) -> Array:
+        return element_loads(self._grid, self._coarse.problem)
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
         """For each coefficient the local matrices, and what elements add to the load where that is corrected."""
@@ -191,9 +227,14 @@ class _Coarse:
         with _timed(seconds, "solve"):
             u = coarse.solve(K, load, lift)
         solution = Solution(grid, self.method, A, u, S, seconds, make_load=lambda: load)
+        solution.nonnegative = self._nonnegative
+        return self._finish(solution)
+
+    def _finish(self, solution: Solution) -> Solution:
+        """Add the fine-scale solution where it is wanted."""
         if self._reconstruct:
-            with _timed(seconds, "reconstruction"):
-                solution.u_fine = fine_solution(grid, A, u, coarse.problem, self._local)
+            with _timed(solution.seconds, "reconstruction"):
+                solution.u_fine = fine_solution(self._grid, solution.A, solution.u, self._loads, self._local)
         return solution
 
     def destroy(self) -> None:
@@ -212,9 +253,30 @@ class _Lod(_Coarse):
         local: str = "condensed",
         source_correctors: bool = False,
         reconstruct: bool = False,
+        form: str = "petrov-galerkin",
     ) -> None:
         super().__init__(grid, problem, reconstruct)
-        self._local, self._source = local, problem if source_correctors else None
+        if local not in ("condensed", "dolfinx"):
+            raise InputError(f"local must be 'condensed' or 'dolfinx', got {local!r}.")
+        if form not in FORMS:
+            raise InputError(f"form must be one of {FORMS}, got {form!r}.")
+        self._local, self._source, self._form = local, problem if source_correctors else None, form
+
+    def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
+        if self._form == "petrov-galerkin":
+            return super().solve_many(A)
+        return [self._solve_galerkin(a) for a in A]
+
+    def _solve_galerkin(self, A: Array) -> Solution:
+        grid, coarse, free = self._grid, self._coarse, np.flatnonzero(self._grid.free_nodes)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "local matrices"):
+            K, load = galerkin_system(grid, A, self._loads, self._local)
+        with _timed(seconds, "solve"):
+            lift = (K @ coarse.boundary.ravel()).reshape(grid.node_shape)
+            u = coarse.solve(K[free][:, free], load, lift)
+        solution = Solution(grid, "lod", A, u, None, seconds, form="galerkin", operator=K, make_load=lambda: load)
+        return self._finish(solution)
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
         if self._source is None:
@@ -259,7 +321,7 @@ class _NnLod(_Coarse):
 _FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _Lod, "nn": _NnLod}
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
-    "lod": ("local", "source_correctors", "reconstruct"),
+    "lod": ("local", "source_correctors", "reconstruct", "form"),
     "nn": ("model", "trust", "device", "reconstruct"),
 }
 
@@ -293,9 +355,9 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         method: One of :func:`methods`.
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
-        **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``) and ``source_correctors``; for ``nn``
-            ``model``, ``trust`` and ``device``; for both ``reconstruct``. Those that are None or False count as not
-            given.
+        **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
+            (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors); for ``nn`` ``model``, ``trust``
+            and ``device``; for both ``reconstruct``. Those that are None or False count as not given.
 
     Returns:
         The solver.

@@ -60,6 +60,16 @@ class PatchSolution(NamedTuple):
     load: Array | None = None
     source: Array | None = None
 
+    @property
+    def columns(self) -> Array:
+        """The matrix, and with loads the load as a last column."""
+        return self.matrix if self.load is None else np.column_stack([self.matrix, self.load])
+
+    @property
+    def functions(self) -> Array:
+        """The correctors, and with loads the source corrector as a last column."""
+        return self.correctors if self.source is None else np.column_stack([self.correctors, self.source])
+
 
 class _Pattern(NamedTuple):
     """Which unknowns and constraints a patch has: patches of equal patterns share a factorisation's structure.

@@ -1,86 +1,106 @@
-"""Fine-scale solutions from coarse ones, (1 − C) u_H + Σ_T R_T, without keeping the correctors."""
+"""Correctors of all elements as a stream, and fine-scale solutions (1 − C) u_H + Σ_T R_T without keeping them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.loads import element_loads
-from nnlod_fenics.norms import prolong
-from nnlod_fenics.problem import Problem
+from nnlod_fenics.lod.reconstruction import box_of, pad_patch, padded_shape, patch_of, prolong_elements
 from nnlod_fenics.scaling import center_exponent, exponent_of
 
-__all__ = ["fine_solution"]
+__all__ = ["fine_solution", "stream_correctors"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-def fine_solution(grid: Grid, A: Array, u: Array, problem: Problem, method: str = "condensed") -> Array:
+def stream_correctors(
+    grid: Grid, A: Array, loads: Array, method: str = "condensed"
+) -> Iterator[tuple[int, Array, Array]]:
+    """Correctors and source correctors of the active elements, in the order of their numbers.
+
+    Args:
+        grid: The discretisation.
+        A: Checked coefficient on T_ε.
+        loads: F_T at the fine nodes of all elements, from :func:`nnlod_fenics.loads.element_loads`.
+        method: ``"condensed"`` or ``"dolfinx"``.
+
+    Yields:
+        Number of T, φ_{T,j} on its padded patch, shape ``(2^d, (2ℓ+1) r + 1, …)``, and R_T, without the first axis.
+    """
+    stream = _condensed if method == "condensed" else _with_dolfinx
+    for element, values in stream(grid, A, loads, None):
+        yield element, values[:-1], values[-1]
+
+
+def fine_solution(grid: Grid, A: Array, u: Array, loads: Array, method: str = "condensed") -> Array:
     """The fine-scale solution that belongs to a coarse one: (1 − C) u_H + Σ_T R_T, patch by patch.
 
-    Each element contributes one combination of its correctors, the only one that is computed.
+    By ``"condensed"`` each element has but one combination of its correctors computed, the one that is needed.
 
     Args:
         grid: The discretisation.
         A: Checked coefficient on T_ε.
         u: Coarse nodal values, shape ``grid.node_shape``; those at nodes of no active element do not count.
-        problem: Its loads give the source correctors R_T.
+        loads: F_T at the fine nodes of all elements: the source correctors R_T are those of them.
         method: ``"condensed"`` or ``"dolfinx"``.
 
     Returns:
         Shape ``grid.fine_node_shape``, NaN at nodes of no active element.
     """
-    nodal = np.where(grid.active_nodes, u, 0.0)
-    margin, elements = grid.ell * grid.ratio, grid.active_elements
-    total = np.zeros(tuple(n + 2 * margin for n in grid.fine_node_shape))
+    nodal = np.where(grid.active_nodes, u, 0.0).ravel()[grid.element_nodes]
+    weights = np.concatenate([-nodal, np.ones((len(nodal), 1))], axis=1)
+    total = np.zeros(padded_shape(grid))
     if not grid.trivial_fine_scale:
-        combine = _condensed if method == "condensed" else _with_dolfinx
-        combine(grid, A, nodal.ravel()[grid.element_nodes], element_loads(grid, problem), elements, total)
-    inner = total[tuple(slice(margin, margin + n) for n in grid.fine_node_shape)]
-    return np.where(grid.at_fine_scale.active_nodes, prolong(grid, nodal) + inner, np.nan)
+        stream = _condensed if method == "condensed" else _with_dolfinx
+        for element, values in stream(grid, A, loads, weights):
+            total[patch_of(grid, element)] += values[0]
+    return prolong_elements(grid, nodal) + total[box_of(grid)]
 
 
-def _add(grid: Grid, total: Array, element: int, values: npt.NDArray[Any]) -> None:
-    """Add values on the padded patch of an element."""
-    box = tuple(slice(p * grid.ratio, p * grid.ratio + len(values)) for p in grid.elements[element][::-1])
-    total[box] += values
-
-
-def _condensed(grid: Grid, A: Array, nodal: Array, loads: Array, elements: IntArray, total: Array) -> None:
+def _condensed(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """For each active element φ_{T,j} and R_T, shape ``(2^d + 1, …)``, or their combination, shape ``(1, …)``."""
     import torch
 
     from nnlod_fenics.lod.backsubstitution import default_rows, solve_correctors
     from nnlod_fenics.lod.condensation import Condensation, free_memory
     from nnlod_fenics.lod.threads import spread_over_threads
 
-    exponent = center_exponent(A, A.ndim > grid.dim)
-    of_loads = exponent_of(float(abs(loads).max()))
-    scaled, loads = np.ldexp(A, -exponent)[None], np.ldexp(loads, -of_loads)
-    condensation = Condensation(grid, scaled, "cpu", torch.float64, elements[:0], loads)
+    exponent, of_loads = center_exponent(A, A.ndim > grid.dim), exponent_of(float(abs(loads).max()))
+    elements, columns = grid.active_elements, 2**grid.dim + 1
+    scaled, scaled_loads = np.ldexp(A, -exponent)[None], np.ldexp(loads, -of_loads)
+    condensation = Condensation(grid, scaled, "cpu", torch.float64, elements[:0], scaled_loads)
+    back = np.array([1.0] * (columns - 1) + [np.ldexp(1.0, of_loads - exponent)])  # R grows as F / A
     found: dict[int, npt.NDArray[Any]] = {}
 
     def compute(number: int) -> None:
         part = parts[number]
-        weights = np.empty((len(part), 2**grid.dim + 1, 1))
-        weights[:, :-1, 0], weights[:, -1] = -nodal[part], np.ldexp(1.0, of_loads - exponent)
+        combined = None if weights is None else torch.from_numpy((weights[part] * back)[:, :, None])
         positions = np.pad(grid.elements[part], ((0, 0), (1, 0)))
-        found[number] = solve_correctors(condensation, positions, torch.from_numpy(weights))[1][:, 0].numpy()
+        values = solve_correctors(condensation, positions, combined)[1].numpy()
+        found[number] = values * back.reshape(-1, *(1,) * grid.dim) if weights is None else values
 
     threads = torch.get_num_threads()
     size = default_rows(grid, 8, free_memory(condensation.device) // threads)
     size = max(min(size, -(-len(elements) // threads)), 1)
     parts = np.split(elements, range(size, len(elements), size))
-    for first in range(0, len(parts), threads):  # added up in order, so that no bit depends on the threads
+    for first in range(0, len(parts), threads):  # one after another to the caller: no bit depends on the threads
         numbers = range(first, min(first + threads, len(parts)))
         spread_over_threads(compute, numbers, condensation.device)
         for number in numbers:
-            for element, contribution in zip(parts[number], found.pop(number), strict=True):
-                _add(grid, total, int(element), contribution)
+            yield from zip(map(int, parts[number]), found.pop(number), strict=True)
 
 
-def _with_dolfinx(grid: Grid, A: Array, nodal: Array, loads: Array, elements: IntArray, total: Array) -> None:
+def _with_dolfinx(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """As :func:`_condensed`."""
     from nnlod_fenics.lod.correctors import solve_patches
+
+    exponent, elements = center_exponent(A, A.ndim > grid.dim), grid.active_elements
+    back = np.array([1.0] * 2**grid.dim + [np.ldexp(1.0, -exponent)])
+    for found in solve_patches(grid, np.ldexp(A, -exponent), elements, loads[elements]):
+        values = pad_patch(grid, found.element, found.functions * back)
+        yield found.element, values if weights is None else np.tensordot(weights[found.element], values, axes=1)[None]

@@ -11,6 +11,7 @@ from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import element_loads
+from nnlod_fenics.lod.reconstruction import pad_patch
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.scaling import exponent_of, scale_back, scale_batch
 
@@ -207,15 +208,12 @@ def _with_dolfinx(
     """As :func:`_condensed`, for one realization."""
     from nnlod_fenics.lod.correctors import solve_patches
 
-    d, r = grid.dim, grid.ratio
+    d, width = grid.dim, grid.patch_width * grid.ratio + 1
     columns = 2**d + (loads is not None)
     matrices = np.zeros((len(elements), grid.num_patch_nodes, columns))
-    phi = np.zeros((len(elements), columns, *(grid.patch_width * r + 1,) * d)) if correctors else None
-    for k, (element, matrix, values) in enumerate(solve_patches(grid, A, elements)):
-        matrices[k, grid.patch_node_slots(element), : 2**d] = matrix
+    phi = np.zeros((len(elements), columns, *(width,) * d)) if correctors else None
+    for k, found in enumerate(solve_patches(grid, A, elements, None if loads is None else loads[elements])):
+        matrices[k, grid.patch_node_slots(found.element)] = found.columns
         if phi is not None:
-            start, size = grid.patch_box(element)
-            origin = np.asarray(start) - grid.elements[element] + grid.ell
-            box = tuple(slice(o * r, (o + n) * r + 1) for o, n in zip(origin[::-1], size[::-1], strict=True))
-            phi[k][(slice(None, 2**d), *box)] = values.T.reshape(2**d, *(n * r + 1 for n in size[::-1]))
+            phi[k] = pad_patch(grid, found.element, found.functions)
     return matrices, phi

@@ -10,7 +10,15 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.interpolation import element_hats
 
-__all__ = ["extend_correctors", "pad_patch", "reconstruct"]
+__all__ = [
+    "box_of",
+    "extend_correctors",
+    "pad_patch",
+    "padded_shape",
+    "patch_of",
+    "prolong_elements",
+    "reconstruct",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,9 +66,9 @@ def extend_correctors(grid: Grid, element: int, phi: npt.ArrayLike) -> Array:
         raise InputError(f"element must lie between 0 and {grid.num_elements - 1}, got {element}.")
     if values.shape != (2**d, *(width,) * d):
         raise InputError(f"phi must have shape {(2**d, *(width,) * d)}, got {values.shape}.")
-    padded = np.zeros((2**d, *_padded_shape(grid)))
-    padded[(slice(None), *_patch(grid, element))] = values
-    return np.where(grid.at_fine_scale.active_nodes, padded[(slice(None), *_box(grid))], np.nan)
+    padded = np.zeros((2**d, *padded_shape(grid)))
+    padded[(slice(None), *patch_of(grid, element))] = values
+    return np.where(grid.at_fine_scale.active_nodes, padded[(slice(None), *box_of(grid))], np.nan)
 
 
 def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike, source: npt.ArrayLike | None = None) -> Array:
@@ -87,16 +95,16 @@ def reconstruct(grid: Grid, u: npt.ArrayLike, correctors: npt.ArrayLike, source:
         raise InputError(f"u must have shape {grid.node_shape} (one value per node of T_H), got {given.shape}.")
     nodal = as_floats("u", np.where(grid.active_nodes, given, 0)).ravel()[grid.element_nodes]
     R = None if source is None else _check("source", source, (grid.num_elements, *patch))
-    correction = np.zeros(_padded_shape(grid))
+    correction = np.zeros(padded_shape(grid))
     for element in grid.active_elements:
-        box = correction[_patch(grid, element)]  # a view
+        box = correction[patch_of(grid, element)]  # a view
         box -= np.tensordot(nodal[element], phi[element], axes=1)
         if R is not None:
             box += R[element]
-    return _prolong(grid, nodal) + correction[_box(grid)]
+    return prolong_elements(grid, nodal) + correction[box_of(grid)]
 
 
-def _prolong(grid: Grid, nodal: Array) -> Array:
+def prolong_elements(grid: Grid, nodal: Array) -> Array:
     """Fine nodal values of a coarse function given at the nodes of each element, NaN outside D."""
     r, fine = grid.ratio, np.full(grid.fine_node_shape, np.nan)
     values = (nodal @ element_hats(grid.dim, r).T).reshape(-1, *(r + 1,) * grid.dim)
@@ -112,18 +120,18 @@ def _check(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def _padded_shape(grid: Grid) -> tuple[int, ...]:
+def padded_shape(grid: Grid) -> tuple[int, ...]:
     """Shape of fine nodal values on the box and ℓ layers of elements around it."""
     return tuple(n + 2 * grid.ell * grid.ratio for n in grid.fine_node_shape)
 
 
-def _patch(grid: Grid, element: int) -> tuple[slice, ...]:
-    """The padded patch of an element in an array of :func:`_padded_shape`."""
+def patch_of(grid: Grid, element: int) -> tuple[slice, ...]:
+    """The padded patch of an element in an array of :func:`padded_shape`."""
     r = grid.ratio
     return tuple(slice(p * r, (p + grid.patch_width) * r + 1) for p in grid.elements[element][::-1])
 
 
-def _box(grid: Grid) -> tuple[slice, ...]:
-    """The box in an array of :func:`_padded_shape`."""
+def box_of(grid: Grid) -> tuple[slice, ...]:
+    """The box in an array of :func:`padded_shape`."""
     margin = grid.ell * grid.ratio
     return tuple(slice(margin, margin + n) for n in grid.fine_node_shape)

@@ -9,6 +9,7 @@ coordinates here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
@@ -87,7 +88,8 @@ class _Data(NamedTuple):
     coefficient: Array  # on T_ε
     source: Array | Function  # f: (), or on T_h
     wells: list[Well]
-    boundary: Array  # g at the fine nodes on Γ_D, zero elsewhere
+    boundary: Array  # g − level at the fine nodes on Γ_D, zero elsewhere
+    level: float  # a constant that is not solved for, so that accuracy does not depend on what u is counted from
     flux: dict[str, float | Function]  # q by face
 
 
@@ -167,10 +169,10 @@ class FineSolver:
                 f"the fine-scale solve on {cells} cells did not converge (PETSc reason {reason} after {iterations} "
                 "iterations)."
             )
-        if (largest := self._largest(self._x.array_r)) or self._largest(self._b.array_r):
-            check_range(largest, shift, exponent, "solution")
+        self._check_range(data.level, shift, exponent)
         self.function.x.array[: self.nodes.num_owned] = np.ldexp(self._x.array_r, shift)
         self.function.x.array[self._fixed] = data.boundary.ravel()[self.nodes.numbers[self._fixed]]
+        self.function.x.array[:] += data.level
         self.function.x.scatter_forward()
         return FineSolution(self, iterations)
 
@@ -190,14 +192,24 @@ class FineSolver:
         self.destroy()
 
     def _check(self, A: npt.ArrayLike, problem: Problem) -> _Data:
-        grid = self.grid
+        grid, fixed = self.grid, self.grid.at_fine_scale.fixed_nodes
+        boundary = boundary_values(grid.at_fine_scale, problem.g)
+        level = float(boundary[fixed].max() / 2 + boundary[fixed].min() / 2)
+        boundary[fixed] -= level
         return _Data(
             check_coefficient(grid, A),
             check_source(grid, problem.f),
             place_wells(grid, problem.wells),
-            boundary_values(grid.at_fine_scale, problem.g),
+            boundary,
+            level,
             fluxes(grid, problem.flux),
         )
+
+    def _check_range(self, level: float, shift: int, exponent: int) -> None:
+        largest = self._largest(self._x.array_r)
+        hidden = level != 0 and largest < math.inf and exponent_of(largest) + shift < exponent_of(abs(level))
+        if (largest or self._largest(self._b.array_r)) and not hidden:
+            check_range(largest, shift, exponent, "solution")
 
     # -- stiffness -----------------------------------------------------------------------------------
 
@@ -371,17 +383,15 @@ def solve_fine(
         return solver.solve(A, f)
 
 
-def nodal_function(
-    u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF, grid: Grid | None = None
-) -> Any:
+def nodal_function(u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF, grid: Grid | None = None) -> Any:
     """A DOLFINx function from nodal values, to go on with in FEniCSx or to write in its formats.
 
     Args:
         u: Nodal values, indexed ``[y, x]``, the same on every rank; for example ``solution.u``.
         name: Name of the function.
         comm: Communicator over which its mesh is distributed. Collective.
-        grid: The discretisation, of which u has a value per node of T_H or T_h, as its shape tells. If None, u belongs to
-            the unit cube with n cells per axis, shape ``(n+1,)*d``.
+        grid: The discretisation, of which u has a value per node of T_H or T_h, as its shape tells. If None, u belongs
+            to the unit cube with n cells per axis, shape ``(n+1,)*d``.
 
     Returns:
         The Q1 function. Its mesh consists of the active cells, so that values at other nodes (NaN) have no place in it.

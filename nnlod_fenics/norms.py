@@ -1,8 +1,8 @@
 """Norms of Q1 functions given by their nodal values on a regular grid, and prolongation to finer nodes.
 
-Plain NumPy: needs neither DOLFINx nor PETSc. Nodal arrays are indexed ``[y, x]`` (``[z, y, x]``), boundary nodes included,
-and their shape tells whether they belong to the nodes of T_H or of T_h. Integrals are over D, the active elements; values
-at nodes of no active element (NaN in solutions) do not count.
+Plain NumPy: needs neither DOLFINx nor PETSc. Nodal arrays are indexed ``[y, x]`` (``[z, y, x]``), boundary nodes
+included, and their shape tells whether they belong to the nodes of T_H or of T_h. Integrals are over D, the active
+elements; values at nodes of no active element (NaN in solutions) do not count.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def energy_product(u: Array, v: Array, A: Array, widths: tuple[float, ...]) -> f
         if A.ndim == d:
             flow = [A * slope for slope in gradient]
         else:
-            flow = [sum(A[..., i, j] * gradient[j] for j in range(d)) for i in range(d)]
+            flow = list(np.einsum("...ij,j...->i...", A, np.stack(gradient)))
         total += sum(float(np.vdot(a, b)) for a, b in zip(flow, test, strict=True))
     return total * math.prod(widths) / 2**d
 
@@ -175,8 +175,8 @@ def nodal_values(name: str, u: Any, grid: Grid | None = None) -> tuple[Grid, Arr
     level = _level(grid, values.shape)
     if level is None and grid is None:
         raise InputError(
-            f"{name} must be a real array of nodal values of shape (n+1,)*d with d = 1, 2 or 3, got shape {values.shape}; "
-            "on other boxes than the unit cube, give the grid, too."
+            f"{name} must be a real array of nodal values of shape (n+1,)*d with d = 1, 2 or 3, got shape "
+            f"{values.shape}; on other boxes than the unit cube, give the grid, too."
         )
     if level is None:
         assert grid is not None

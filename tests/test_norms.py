@@ -45,7 +45,7 @@ def test_energy_norm_of_linear_functions(dim: int) -> None:
     grid = Grid(dim, 2, 8, 1, 4)
     rng = np.random.default_rng(1)
     slope = rng.standard_normal(dim)
-    u = at_nodes(lambda x: np.tensordot(slope, x, axes=1), dim, grid.fine)
+    u = at_nodes(lambda x: np.tensordot(slope, x, axes=1), dim, grid.fine[0])
     A = rng.uniform(1, 5, grid.coefficient_shape)
     assert energy_norm(grid, u, A) ** 2 == pytest.approx(A.mean() * slope @ slope, rel=1e-12)
     factor = rng.standard_normal((*grid.coefficient_shape, dim, dim))
@@ -65,9 +65,9 @@ def test_energy_norm_of_a_bilinear_function() -> None:
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_prolongation_is_exact_for_the_coarse_space(dim: int) -> None:
     grid = Grid(dim, 4, 12, 1)
-    u = at_nodes(multilinear, dim, grid.coarse)
-    np.testing.assert_allclose(prolong(grid, u), at_nodes(multilinear, dim, grid.fine), atol=1e-14)
-    rough = np.random.default_rng(2).standard_normal((grid.coarse + 1,) * dim)
+    u = at_nodes(multilinear, dim, grid.coarse[0])
+    np.testing.assert_allclose(prolong(grid, u), at_nodes(multilinear, dim, grid.fine[0]), atol=1e-14)
+    rough = np.random.default_rng(2).standard_normal(grid.node_shape)
     fine = prolong(grid, rough)
     np.testing.assert_allclose(fine[(slice(None, None, grid.ratio),) * dim], rough, rtol=1e-14)
     assert l2_norm(fine) == pytest.approx(l2_norm(rough), rel=1e-12)  # the same function

@@ -1,20 +1,23 @@
 """The fine-scale reference: Q1 finite elements on T_h with DOLFINx.
 
-Solves a(u, v) = (f, v) for all v in V_h, where a(u, v) = ∫_D A ∇u·∇v dx and A is piecewise constant on T_ε,
-by conjugate gradients with algebraic multigrid.
+Solves a(u, v) = F(v) for all v in V_h and u = g on Γ_D, where a(u, v) = ∫_D A ∇u·∇v dx, A is piecewise constant on T_ε
+and F holds source, fluxes and wells, by conjugate gradients with algebraic multigrid.
+The mesh has the active cells only: what DOLFINx integrates over it is integrated over D.
 DOLFINx numbers cells and nodes as it likes; every map between its numbers and arrays ``[y, x]`` is built from
 coordinates here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nnlod_fenics.compat import MPI
 
+import basix
 import basix.ufl
 import dolfinx.fem.petsc
 import numpy as np
@@ -23,16 +26,29 @@ import ufl
 from dolfinx import fem, la, mesh
 from petsc4py import PETSc
 
-from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.coefficient import check_coefficient
+from nnlod_fenics.domain import face_axis
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.problem import Source, check_source, evaluate_source
+from nnlod_fenics.norms import nodal_values
+from nnlod_fenics.problem import (
+    Function,
+    Problem,
+    Source,
+    Well,
+    boundary_values,
+    check_source,
+    evaluate_source,
+    fluxes,
+    place_wells,
+)
 from nnlod_fenics.scaling import center_exponent, check_range, exponent_of
 
 __all__ = ["FineSolution", "FineSolver", "nodal_function", "solve_fine"]
 
 Array = npt.NDArray[np.float64]
+
+IntArray = npt.NDArray[np.int64]
 
 _T = TypeVar("_T")
 _PREFIX = "nnlod_fine_"
@@ -43,7 +59,8 @@ class FineSolution:
     """Q1 solution on T_h.
 
     Attributes:
-        function: The solution as a DOLFINx function. It belongs to the solver: its next solve overwrites it.
+        function: The solution as a DOLFINx function on the mesh of D, which has no inactive cells. It belongs to the
+            solver: its next solve overwrites it.
         iterations: Conjugate gradient iterations taken.
     """
 
@@ -57,7 +74,7 @@ class FineSolution:
         """Nodal values, indexed ``[y, x]``; also after the solver was used again or destroyed.
 
         Returns:
-            Shape ``(fine+1,)*d``, the same on every rank.
+            Shape ``grid.fine_node_shape``, NaN at nodes of no active element; the same on every rank.
 
         Note:
             Collective over the solver's communicator.
@@ -65,14 +82,25 @@ class FineSolution:
         return self._nodes.gather(self._owned)
 
 
+class _Data(NamedTuple):
+    """Checked data of one solve."""
+
+    coefficient: Array  # on T_ε
+    source: Array | Function  # f: (), or on T_h
+    wells: list[Well]
+    boundary: Array  # g − level at the fine nodes on Γ_D, zero elsewhere
+    level: float  # a constant that is not solved for, so that accuracy does not depend on what u is counted from
+    flux: dict[str, float | Function]  # q by face
+
+
 class FineSolver:
-    """Solver for many coefficients on the same T_h.
+    """Solver for many coefficients and problems on the same T_h.
 
     Mesh, function spaces, compiled forms and PETSc objects are made once; a solve changes their values
     only, so that a Monte Carlo run does not grow.
 
     Args:
-        grid: The discretisation; ``coarse`` and ``ell`` do not matter here.
+        grid: The discretisation; ``ell`` does not matter here, ``coarse`` as the scale of ``active`` only.
         comm: Communicator over which T_h is distributed.
 
     Note:
@@ -92,27 +120,31 @@ class FineSolver:
             raise InputError("nnlod_fenics needs PETSc with real scalars, got a complex build.")
         self.grid = grid
         self.comm = comm
-        self.mesh = _unit_cube_mesh(grid, comm)
+        self.mesh = _mesh_of(grid.at_fine_scale, comm)
         space = fem.functionspace(self.mesh, ("Lagrange", 1))
         self.function = fem.Function(space, name="u")
-        self.nodes = _NodeMap(space, grid.fine)
+        self.nodes = _NodeMap(space, grid)
         self._cells = _CellMap(self.mesh, grid)
         self._rhs = fem.Function(space)
         self._test = ufl.TestFunction(space)
         self._trial = ufl.TrialFunction(space)
-        self._boundary = fem.dirichletbc(0.0, fem.locate_dofs_geometrical(space, lambda x: self._on_boundary(x)), space)
+        self._given = fem.Function(space)  # g, scaled
+        fixed = np.flatnonzero(grid.at_fine_scale.fixed_nodes.ravel()[self.nodes.numbers])
+        self._fixed = fixed.astype(np.int32)
+        self._boundary = fem.dirichletbc(self._given, self._fixed)
+        self._faces: dict[str, _FaceLoad] = {}
         self._matrix: Any = dolfinx.fem.petsc.create_matrix(self._stiffness(())[1])
         self._x, self._b = self._matrix.createVecs()
         self._ksp = _multigrid_cg(self._matrix, comm, grid)
 
-    def solve(self, A: npt.ArrayLike, f: Source = 1.0) -> FineSolution:
+    def solve(self, A: npt.ArrayLike, f: Source | Problem = 1.0) -> FineSolution:
         """Solve for one coefficient.
 
         Args:
             A: Values on T_ε, shape ``coefficient_shape`` or, for matrices, ``coefficient_shape + (d, d)``;
-                the same on every rank.
-            f: Right-hand side: a number, a callable of points of shape (dim, n) that returns (n,) values
-                (integrated with two Gauss points per axis of a cell), or an array of shape ``(fine,)*d``.
+                the same on every rank. Those of inactive elements do not count.
+            f: A :class:`Problem`; or a source alone: a number, a callable of points of shape (dim, n) that returns (n,)
+                values (integrated with two Gauss points per axis of a cell), or an array of shape ``grid.fine_shape``.
 
         Returns:
             The solution.
@@ -123,21 +155,24 @@ class FineSolver:
         """
         if self._ksp is None:
             raise InputError("this FineSolver was destroyed; make a new one.")
-        coefficient, density = _agree(self.comm, lambda: self._check(A, f))
-        exponent = center_exponent(coefficient, tensor=coefficient.ndim > self.grid.dim)
-        self._assemble(self._set_coefficient(np.ldexp(coefficient, -exponent)), self._set_load(density))
-        shift = self._scale_load() - exponent
+        data = _agree(self.comm, lambda: self._check(A, f if isinstance(f, Problem) else Problem(f)))
+        tensor = data.coefficient.ndim > self.grid.dim
+        exponent = center_exponent(data.coefficient[self.grid.active_cells], tensor)
+        stiffness = self._set_coefficient(np.ldexp(data.coefficient, -exponent))
+        self._assemble_matrix(stiffness)
+        shift = self._set_right_side(data, stiffness, exponent)
         self._ksp.solve(self._b, self._x)
         iterations, reason = self._ksp.getIterationNumber(), self._ksp.getConvergedReason()
         if reason < 0:
+            cells = " × ".join(map(str, self.grid.fine))
             raise NumericalError(
-                f"the fine-scale solve on {self.grid.fine}^{self.grid.dim} cells did not converge "
-                f"(PETSc reason {reason} after {iterations} iterations)."
+                f"the fine-scale solve on {cells} cells did not converge (PETSc reason {reason} after {iterations} "
+                "iterations)."
             )
-        if (largest := self._largest(self._x)) or self._largest(self._b):
-            check_range(largest, shift, exponent, "solution")
+        self._check_range(data.level, shift, exponent)
         self.function.x.array[: self.nodes.num_owned] = np.ldexp(self._x.array_r, shift)
-        self.function.x.array[self._boundary.dof_indices()[0]] = 0.0  # GAMG leaves rounding errors there
+        self.function.x.array[self._fixed] = data.boundary.ravel()[self.nodes.numbers[self._fixed]]
+        self.function.x.array[:] += data.level
         self.function.x.scatter_forward()
         return FineSolution(self, iterations)
 
@@ -156,26 +191,33 @@ class FineSolver:
     ) -> None:
         self.destroy()
 
-    # -- coefficient and load ------------------------------------------------------------------------
+    def _check(self, A: npt.ArrayLike, problem: Problem) -> _Data:
+        grid, fixed = self.grid, self.grid.at_fine_scale.fixed_nodes
+        boundary = boundary_values(grid.at_fine_scale, problem.g)
+        level = float(boundary[fixed].max() / 2 + boundary[fixed].min() / 2)
+        boundary[fixed] -= level
+        return _Data(
+            check_coefficient(grid, A),
+            check_source(grid, problem.f),
+            place_wells(grid, problem.wells),
+            boundary,
+            level,
+            fluxes(grid, problem.flux),
+        )
 
-    def _check(self, A: npt.ArrayLike, f: Source) -> tuple[Array, Array | Callable[[Array], npt.ArrayLike]]:
-        return check_coefficient(self.grid, A), check_source(self.grid, f)
+    def _check_range(self, level: float, shift: int, exponent: int) -> None:
+        largest = self._largest(self._x.array_r)
+        hidden = level != 0 and largest < math.inf and exponent_of(largest) + shift < exponent_of(abs(level))
+        if (largest or self._largest(self._b.array_r)) and not hidden:
+            check_range(largest, shift, exponent, "solution")
+
+    # -- stiffness -----------------------------------------------------------------------------------
 
     def _set_coefficient(self, values: Array) -> Any:
         """Put A into the coefficient function of its kind; returns the compiled bilinear form."""
         shape = values.shape[self.grid.dim :]
         coefficient, form = self._stiffness(shape)
         self._cells.fill(coefficient, values.reshape((-1,) + shape)[self._cells.epsilon])
-        return form
-
-    def _set_load(self, f: Array | Callable[[Array], npt.ArrayLike]) -> Any:
-        """Put f into the load function of its kind; returns the compiled linear form."""
-        if callable(f):
-            density, form = self._load_at_points
-            _agree(self.comm, lambda: density.interpolate(lambda x: evaluate_source(f, x[: self.grid.dim])))
-        else:
-            density, form = self._load_in_cells
-            self._cells.fill(density, f.ravel()[self._cells.fine] if f.ndim else f)
         return form
 
     def _stiffness(self, shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -196,6 +238,60 @@ class FineSolver:
         dx = ufl.dx(metadata={"quadrature_degree": 2})
         return A, fem.form(ufl.inner(A * ufl.grad(self._trial), ufl.grad(self._test)) * dx)
 
+    def _assemble_matrix(self, stiffness: Any) -> None:
+        self._matrix.zeroEntries()
+        dolfinx.fem.petsc.assemble_matrix(self._matrix, stiffness, [self._boundary])
+        self._matrix.assemble()
+
+    # -- right-hand side -----------------------------------------------------------------------------
+
+    def _set_right_side(self, data: _Data, stiffness: Any, exponent: int) -> int:
+        """Put load and lift into the right-hand side, divided by 2^e near its largest entry; returns e.
+
+        The stiffness is that of A / 2^exponent, so u solves K u = F / 2^exponent − K g. Both parts are made at scales
+        of their own, and brought to a common one that neither overflows nor, unless the other hides it, underflows.
+        """
+        load = self._assemble_load(data)
+        level = exponent_of(float(np.abs(data.boundary).max()))
+        lift = self._lift(stiffness, np.ldexp(data.boundary, -level)) if data.boundary.any() else np.zeros_like(load)
+        parts = [(load, -exponent), (lift, level)]
+        largest = [(self._largest(values), power) for values, power in parts]
+        shift = max((exponent_of(size) + power for size, power in largest if size), default=0)
+        self._b.array_w[:] = sum(np.ldexp(values, power - shift) for values, power in parts)
+        return shift
+
+    def _assemble_load(self, data: _Data) -> Array:
+        """F(Λ_i) at the owned nodes, zero on Γ_D."""
+        forms = [self._source_form(data.source), *(self._flux_form(face, q) for face, q in data.flux.items())]
+        load = self._sum_over_ranks(lambda b: [fem.assemble_vector(b, form) for form in forms])
+        for well in data.wells:
+            load[self.nodes.owned_number(well.node)] += well.rate
+        return load
+
+    def _lift(self, stiffness: Any, boundary: Array) -> Array:
+        """−K g at the owned nodes, zero on Γ_D."""
+        self._given.x.array[self._fixed] = boundary.ravel()[self.nodes.numbers[self._fixed]]
+        return self._sum_over_ranks(lambda b: fem.apply_lifting(b, [stiffness], [[self._boundary]]))
+
+    def _sum_over_ranks(self, add: Callable[[Array], object]) -> Array:
+        """What all ranks add to a vector, at the owned nodes; zero on Γ_D."""
+        b = self._rhs.x
+        b.array[:] = 0.0
+        add(b.array)
+        b.scatter_reverse(la.InsertMode.add)
+        b.array[self._fixed] = 0.0
+        return b.array[: self.nodes.num_owned].copy()
+
+    def _source_form(self, f: Array | Function) -> Any:
+        """Put f into the load function of its kind; returns the compiled linear form."""
+        if callable(f):
+            density, form = self._load_at_points
+            _agree(self.comm, lambda: density.interpolate(lambda x: evaluate_source(f, x[: self.grid.dim])))
+        else:
+            density, form = self._load_in_cells
+            self._cells.fill(density, f.ravel()[self._cells.fine] if f.ndim else f)
+        return form
+
     @cached_property
     def _load_in_cells(self) -> tuple[Any, Any]:
         f = fem.Function(fem.functionspace(self.mesh, ("DG", 0)))
@@ -203,46 +299,77 @@ class FineSolver:
 
     @cached_property
     def _load_at_points(self) -> tuple[Any, Any]:
-        element = basix.ufl.quadrature_element(self.mesh.basix_cell(), scheme="default", degree=3)
-        f = fem.Function(fem.functionspace(self.mesh, element))
+        f = fem.Function(self._gauss_space)
         return f, fem.form(ufl.inner(f, self._test) * ufl.dx(metadata={"quadrature_degree": 3}))
 
-    def _assemble(self, stiffness: Any, load: Any) -> None:
-        self._matrix.zeroEntries()
-        dolfinx.fem.petsc.assemble_matrix(self._matrix, stiffness, [self._boundary])
-        self._matrix.assemble()
-        b = self._rhs.x
-        b.array[:] = 0.0
-        fem.assemble_vector(b.array, load)
-        b.scatter_reverse(la.InsertMode.add)
-        b.array[self._boundary.dof_indices()[0]] = 0.0
-        self._b.array_w[:] = b.array[: self.nodes.num_owned]
+    @cached_property
+    def _gauss_space(self) -> Any:
+        """Discontinuous Q1 functions by their values at two Gauss points per axis of a cell.
 
-    def _scale_load(self) -> int:
-        """Divide the load by 2^e near its largest entry, so that squares of it do not overflow; returns e."""
-        exponent = exponent_of(self._largest(self._b))
-        self._b.array_w[:] = np.ldexp(self._b.array_r, -exponent)
-        return exponent
+        Integrals of the interpolant with hat functions are exact by two Gauss points, that is, by values at the nodes.
+        """
+        cell, variant = self.mesh.basix_cell(), basix.LagrangeVariant.gl_warped
+        element = basix.ufl.element("Lagrange", cell, 1, lagrange_variant=variant, discontinuous=True)
+        return fem.functionspace(self.mesh, element)
 
-    @staticmethod
-    def _largest(vector: Any) -> float:
+    def _flux_form(self, face: str, q: float | Function) -> Any:
+        """Put q into the load of a face; returns the compiled linear form."""
+        if face not in self._faces:
+            self._faces[face] = _FaceLoad(face, self.grid, self._gauss_space, self._test)
+        load = self._faces[face]
+        _agree(self.comm, lambda: load.set(q))
+        return load.form
+
+    def _largest(self, owned: Array) -> float:
         """Largest absolute value of a distributed vector, the same on every rank."""
-        return float(vector.norm(PETSc.NormType.NORM_INFINITY))
-
-    def _on_boundary(self, x: Array) -> npt.NDArray[np.bool_]:
-        near = 0.25 / self.grid.fine
-        inside = (x[: self.grid.dim] > near) & (x[: self.grid.dim] < 1 - near)
-        return np.logical_not(inside.all(axis=0))
+        return float(self.comm.allreduce(float(np.abs(owned).max(initial=0.0)), MPI.MAX))
 
 
-def solve_fine(grid: Grid, A: npt.ArrayLike, f: Source = 1.0, comm: MPI.Comm = MPI.COMM_WORLD) -> FineSolution:
-    """Solve the diffusion problem with Q1 finite elements on T_h, u = 0 on ∂D.
+class _FaceLoad:
+    """∫ q Λ_i over the part of a face of the box that belongs to D.
+
+    Attributes:
+        form: Its compiled linear form.
+    """
+
+    def __init__(self, face: str, grid: Grid, space: Any, test: Any) -> None:
+        domain, dim = space.mesh, grid.dim
+        self._axis, upper = face_axis(face)
+        self._place = grid.lengths[self._axis] if upper else 0.0
+        near = 0.25 * grid.fine_widths[self._axis]
+        domain.topology.create_connectivity(dim - 1, dim)
+        facets = mesh.locate_entities_boundary(domain, dim - 1, lambda x: abs(x[self._axis] - self._place) < near)
+        cells = domain.topology.connectivity(dim - 1, dim)
+        self._cells = cells.array[cells.offsets[facets]]  # a facet of the boundary has one cell
+        self._q = fem.Function(space)
+        tags = mesh.meshtags(domain, dim - 1, np.sort(facets), np.ones(len(facets), dtype=np.int32))
+        ds = ufl.Measure("ds", domain=domain, subdomain_data=tags, metadata={"quadrature_degree": 3})
+        self.form = fem.form(ufl.inner(self._q, test) * ds(1))
+
+    def set(self, q: float | Function) -> None:
+        """Set q, a number or a function of points, which is evaluated at points of the face."""
+        if len(self._cells):
+            self._q.interpolate(lambda x: self._at_face(q, x), self._cells)
+
+    def _at_face(self, q: float | Function, x: Array) -> Array:
+        if not callable(q):
+            return np.full(x.shape[1], q)
+        points = x[: self._q.function_space.mesh.geometry.dim].copy()
+        points[self._axis] = self._place  # constant across the cell: the value at the face is that at Gauss points
+        return evaluate_source(q, points, "flux")
+
+
+def solve_fine(
+    grid: Grid, A: npt.ArrayLike, f: Source | Problem = 1.0, comm: MPI.Comm = MPI.COMM_WORLD
+) -> FineSolution:
+    """Solve the diffusion problem with Q1 finite elements on T_h.
 
     Args:
-        grid: The discretisation; ``coarse`` and ``ell`` do not matter here.
+        grid: The discretisation; ``ell`` does not matter here, ``coarse`` as the scale of ``active`` only.
         A: Values on T_ε, shape ``coefficient_shape`` or ``coefficient_shape + (d, d)``; the same on every
             rank.
-        f: Number, callable of points (dim, n) -> (n,), or array of shape ``(fine,)*d``.
+        f: A :class:`Problem`; or a source alone: a number, a callable of points (dim, n) -> (n,), or an array of shape
+            ``grid.fine_shape``.
         comm: Communicator over which T_h is distributed. Collective.
 
     Returns:
@@ -256,81 +383,97 @@ def solve_fine(grid: Grid, A: npt.ArrayLike, f: Source = 1.0, comm: MPI.Comm = M
         return solver.solve(A, f)
 
 
-def nodal_function(u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF) -> Any:
+def nodal_function(u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF, grid: Grid | None = None) -> Any:
     """A DOLFINx function from nodal values, to go on with in FEniCSx or to write in its formats.
 
     Args:
-        u: Nodal values on a mesh of n cells per axis, shape ``(n+1,)*d``, indexed ``[y, x]``, the same on every rank;
-            for example ``solution.u``.
+        u: Nodal values, indexed ``[y, x]``, the same on every rank; for example ``solution.u``.
         name: Name of the function.
         comm: Communicator over which its mesh is distributed. Collective.
+        grid: The discretisation, of which u has a value per node of T_H or T_h, as its shape tells. If None, u belongs
+            to the unit cube with n cells per axis, shape ``(n+1,)*d``.
 
     Returns:
-        The Q1 function.
+        The Q1 function. Its mesh consists of the active cells, so that values at other nodes (NaN) have no place in it.
 
     Raises:
         InputError: If u is no such array.
     """
-    values = as_floats("u", u)
-    if values.ndim not in (1, 2, 3) or len(set(values.shape)) != 1 or len(values) < 2:
-        raise InputError(f"u must be nodal values of shape (n+1,)*d, got shape {values.shape}.")
-    dim, n = values.ndim, len(values) - 1
-    space = fem.functionspace(_unit_cube_mesh(Grid(dim, n, n, 0), comm), ("Lagrange", 1))
+    level, values = nodal_values("u", u, grid)
+    space = fem.functionspace(_mesh_of(level, comm), ("Lagrange", 1))
     function = fem.Function(space, name=name)
-    nodes = _lexicographic(np.rint(space.tabulate_dof_coordinates()[:, :dim] * n), n + 1)
-    function.x.array[:] = values.ravel()[nodes]
+    function.x.array[:] = values.ravel()[_NodeMap(space, level).numbers]
     return function
 
 
 # -- mesh and numbering ------------------------------------------------------------------------------
 
 
-def _unit_cube_mesh(grid: Grid, comm: MPI.Comm) -> Any:
-    n, ghosts = grid.fine, mesh.GhostMode.none
+def _mesh_of(grid: Grid, comm: MPI.Comm) -> Any:
+    """The mesh of a grid's active elements."""
+    counts, ghosts = grid.coarse, mesh.GhostMode.none
+    corners = [(0.0,) * grid.dim, grid.lengths]
     if grid.dim == 1:
-        return mesh.create_interval(comm, n, [0.0, 1.0], ghost_mode=ghosts)
-    create, cell = {
-        2: (mesh.create_rectangle, mesh.CellType.quadrilateral),
-        3: (mesh.create_box, mesh.CellType.hexahedron),
-    }[grid.dim]
-    return create(comm, [(0.0,) * grid.dim, (1.0,) * grid.dim], (n,) * grid.dim, cell, ghost_mode=ghosts)
+        box = mesh.create_interval(comm, *counts, [0.0, *grid.lengths], ghost_mode=ghosts)
+    elif grid.dim == 2:
+        box = mesh.create_rectangle(comm, corners, counts, mesh.CellType.quadrilateral, ghost_mode=ghosts)
+    else:
+        box = mesh.create_box(comm, corners, counts, mesh.CellType.hexahedron, ghost_mode=ghosts)
+    if not grid.inactive:
+        return box
+    cells = np.flatnonzero(grid.active.ravel()[_cells_at(box, counts, grid.lengths)])
+    return mesh.create_submesh(box, grid.dim, cells.astype(np.int32))[0]
 
 
-def _lexicographic(index: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
-    """Numbers, x fastest, of multi-indices (m, dim) with n values per axis."""
-    return index.astype(np.int64) @ n ** np.arange(index.shape[1])
+def _lexicographic(index: npt.NDArray[Any], counts: tuple[int, ...]) -> IntArray:
+    """Numbers, x fastest, of multi-indices (m, dim) with so many values along each axis."""
+    return index.astype(np.int64) @ np.cumprod([1, *counts[:-1]])
+
+
+def _cells_at(domain: Any, counts: tuple[int, ...], lengths: tuple[float, ...]) -> IntArray:
+    """Numbers of the cells, of so many along each axis of the box, in which the cells of this rank's mesh lie."""
+    midpoints = domain.geometry.x[domain.geometry.dofmap][..., : len(counts)].mean(axis=1)
+    return _lexicographic(np.floor(midpoints / lengths * counts), counts)
 
 
 class _NodeMap:
-    """Numbers of the owned nodes of every rank, to gather nodal values."""
+    """Numbers in T_h of the nodes of every rank, to gather nodal values.
 
-    def __init__(self, space: Any, fine: int) -> None:
-        dim = space.mesh.geometry.dim
+    Attributes:
+        numbers: Of this rank's nodes, owned ones first.
+        num_owned: How many it owns.
+    """
+
+    def __init__(self, space: Any, grid: Grid) -> None:
+        dim = grid.dim
         self.num_owned: int = space.dofmap.index_map.size_local
-        points = space.tabulate_dof_coordinates()[: self.num_owned, :dim]
-        owned = _lexicographic(np.rint(points * fine), fine + 1)
+        at = space.tabulate_dof_coordinates()[:, :dim] / grid.lengths * grid.fine
+        self._counts = tuple(n + 1 for n in grid.fine)
+        self.numbers = _lexicographic(np.rint(at), self._counts)
         self._comm = space.mesh.comm
-        self._shape = (fine + 1,) * dim
-        self._counts = self._comm.allgather(self.num_owned)
-        self._order = np.empty(sum(self._counts), dtype=np.int64)
-        self._comm.Allgatherv(owned, (self._order, self._counts))
+        self._sizes = self._comm.allgather(self.num_owned)
+        self._order = np.empty(sum(self._sizes), dtype=np.int64)
+        self._comm.Allgatherv(self.numbers[: self.num_owned].copy(), (self._order, self._sizes))
+
+    def owned_number(self, node: tuple[int, ...]) -> npt.NDArray[np.intp]:
+        """Where a node, x first, is among the owned ones: nowhere on all ranks but one."""
+        number = _lexicographic(np.array([node]), self._counts)
+        return np.flatnonzero(self.numbers[: self.num_owned] == number)
 
     def gather(self, owned: Array) -> Array:
         received = np.empty(len(self._order))
-        self._comm.Allgatherv(owned, (received, self._counts))
-        values = np.empty(len(self._order))
+        self._comm.Allgatherv(owned, (received, self._sizes))
+        values = np.full(np.prod(self._counts), np.nan)
         values[self._order] = received
-        return values.reshape(self._shape)
+        return values.reshape(self._counts[::-1])
 
 
 class _CellMap:
     """Numbers in T_ε and T_h of this rank's mesh cells."""
 
     def __init__(self, domain: Any, grid: Grid) -> None:
-        corners = domain.geometry.x[domain.geometry.dofmap][..., : grid.dim]
-        midpoints = corners.mean(axis=1)
-        self.epsilon = _lexicographic(np.floor(midpoints * grid.coefficient), grid.coefficient)
-        self.fine = _lexicographic(np.floor(midpoints * grid.fine), grid.fine)
+        self.epsilon = _cells_at(domain, grid.coefficient, grid.lengths)
+        self.fine = _cells_at(domain, grid.fine, grid.lengths)
 
     @staticmethod
     def fill(function: Any, values: npt.NDArray[Any]) -> None:
@@ -368,7 +511,7 @@ def _multigrid_cg(matrix: Any, comm: MPI.Comm, grid: Grid) -> Any:
     ksp.setNormType(PETSc.KSP.NormType.PRECONDITIONED)
     ksp.setTolerances(rtol=1e-10, atol=0.0, max_it=500)
     # With a single unknown GAMG's estimate of eigenvalues breaks down.
-    ksp.getPC().setType("hypre" if _HYPRE else "gamg" if grid.fine > 2 else "jacobi")
+    ksp.getPC().setType("hypre" if _HYPRE else "gamg" if grid.at_fine_scale.num_free_nodes > 1 else "jacobi")
     options = PETSc.Options(_PREFIX)
     ours = _multigrid_options(grid.dim)
     ours = {name: ours[name] for name in ours if not options.hasName(name)}

@@ -26,45 +26,45 @@ from nnlod_fenics.fem import FineSolver, solve_fine
 SOLVED = 1e-8
 
 
-def direct_solve(grid: Grid, A: np.ndarray, b: np.ndarray) -> np.ndarray:
+def direct_solve(grid: Grid, A: np.ndarray, b: np.ndarray, g: np.ndarray | float = 0.0) -> np.ndarray:
     """Q1 stiffness from products of exact one-dimensional element integrals, solved by SuperLU.
 
-    ``b`` holds ∫ f Λ_i at all nodes, shape (fine+1,)*d.
+    ``b`` holds F(Λ_i) at all nodes, ``g`` what u is on Γ_D, shape ``grid.fine_node_shape``.
     """
-    d, n = grid.dim, grid.fine
+    d, level = grid.dim, grid.at_fine_scale
     for axis in range(d):
-        A = np.repeat(A, n // grid.coefficient, axis=axis)
+        A = np.repeat(A, grid.cells_per_coefficient, axis=axis)
     if A.ndim == d:
         A = A[..., None, None] * np.eye(d)
-    h = 1 / n
-    one = {
-        (0, 0): h / 6 * np.array([[2, 1], [1, 2]]),
-        (1, 1): np.array([[1, -1], [-1, 1]]) / h,
-        (1, 0): np.array([[-1, -1], [1, 1]]) / 2,
-        (0, 1): np.array([[-1, 1], [-1, 1]]) / 2,
-    }
+    A = np.where(level.active[..., None, None], A, 0.0)
+
+    def one(derivatives: tuple[int, int], h: float) -> np.ndarray:
+        return {
+            (0, 0): h / 6 * np.array([[2, 1], [1, 2]]),
+            (1, 1): np.array([[1, -1], [-1, 1]]) / h,
+            (1, 0): np.array([[-1, -1], [1, 1]]) / 2,
+            (0, 1): np.array([[-1, 1], [-1, 1]]) / 2,
+        }[derivatives]
+
     axes = range(d - 1, -1, -1)  # Kronecker factors: slowest axis first
     blocks = {
-        (a, c): reduce(np.kron, [one[int(k == a), int(k == c)] for k in axes]) for a, c in product(range(d), repeat=2)
+        (a, c): reduce(np.kron, [one((int(k == a), int(k == c)), level.widths[k]) for k in axes])
+        for a, c in product(range(d), repeat=2)
     }
     cells = A.reshape(-1, d, d)
     local = sum(cells[:, a, c, None, None] * blocks[a, c] for a, c in blocks)
-    number = np.arange((n + 1) ** d).reshape((n + 1,) * d)
-    corners = np.stack(
-        [number[tuple(slice(o, o + n) for o in offset)].ravel() for offset in product((0, 1), repeat=d)], axis=1
-    )
-    rows = np.repeat(corners, 2**d, axis=1).ravel()
-    columns = np.tile(corners, (1, 2**d)).ravel()
-    K = sp.csr_matrix((local.ravel(), (rows, columns)), shape=(number.size,) * 2)
-    inner = number[(slice(1, -1),) * d].ravel()
-    u = np.zeros(number.size)
-    u[inner] = spsolve(K[inner][:, inner].tocsc(), b.ravel()[inner])
-    return u.reshape((n + 1,) * d)
+    rows = np.repeat(level.element_nodes, 2**d, axis=1).ravel()
+    columns = np.tile(level.element_nodes, (1, 2**d)).ravel()
+    K = sp.csr_matrix((local.ravel(), (rows, columns)), shape=(b.size,) * 2)
+    u = np.where(level.active_nodes, np.where(level.fixed_nodes, g, 0.0), np.nan).ravel()
+    free = level.free_nodes.ravel()
+    u[free] = spsolve(K[free][:, free].tocsc(), (b.ravel() - K @ np.nan_to_num(u))[free])
+    return u.reshape(grid.fine_node_shape)
 
 
 def load_of_cells(f: np.ndarray) -> np.ndarray:
     """∫ f Λ_i for f constant on cells: an equal share to each corner."""
-    d, n = f.ndim, len(f)
+    d, n = f.ndim, len(f)  # of the unit cube
     b = np.zeros((n + 1,) * d)
     for offset in product((0, 1), repeat=d):
         b[tuple(slice(o, o + n) for o in offset)] += f / (2 * n) ** d
@@ -111,9 +111,9 @@ def test_second_order_convergence(sizes: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g.dim}d")
 def test_agrees_with_independent_assembly(grid: Grid, kind) -> None:
     A = kind(grid, 3)
-    f = np.random.default_rng(4).standard_normal((grid.fine,) * grid.dim)
+    f = np.random.default_rng(4).standard_normal(grid.fine_shape)
     u = solve_fine(grid, A, f).values()
-    assert u.shape == (grid.fine + 1,) * grid.dim
+    assert u.shape == grid.fine_node_shape
     assert relative_l2(u, direct_solve(grid, A, load_of_cells(f))) < SOLVED
     for axis in range(grid.dim):
         assert not np.take(u, [0, -1], axis).any()
@@ -123,7 +123,7 @@ def test_agrees_with_independent_assembly(grid: Grid, kind) -> None:
 def test_without_hypre(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fem, "_HYPRE", False)
     A = rough(grid, 5)
-    reference = direct_solve(grid, A, load_of_cells(np.ones((grid.fine,) * grid.dim)))
+    reference = direct_solve(grid, A, load_of_cells(np.ones(grid.fine_shape)))
     with FineSolver(grid) as solver:
         solver.solve(rough(grid, 6))
         assert relative_l2(solver.solve(A).values(), reference) < SOLVED
@@ -134,7 +134,7 @@ def test_forms_of_the_source(grid: Grid) -> None:
     A = rough(grid, 7)
     with FineSolver(grid) as solver:
         number = solver.solve(A, 2).values()
-        for same in (np.full((grid.fine,) * grid.dim, 2), lambda x: 2.0, lambda x: 2 + 0 * x[0]):
+        for same in (np.full(grid.fine_shape, 2), lambda x: 2.0, lambda x: 2 + 0 * x[0]):
             assert relative_l2(solver.solve(A, same).values(), number) < SOLVED
         assert not solver.solve(A, 0.0).values().any()
 
@@ -144,9 +144,10 @@ def test_function_source_is_integrated_exactly_up_to_degree_three() -> None:
     A = rough(grid, 8)
     # f(x, y) = x y²: ∫ f Λ_i is a product of one-dimensional integrals, here by five Gauss points a cell.
     point, weight = np.polynomial.legendre.leggauss(5)
-    t = (np.arange(grid.fine)[:, None] + 0.5 + point / 2).ravel() / grid.fine
-    w = np.tile(weight / 2 / grid.fine, grid.fine)
-    hats = np.clip(1 - np.abs(t * grid.fine - np.arange(grid.fine + 1)[:, None]), 0, None)
+    n = grid.fine[0]
+    t = (np.arange(n)[:, None] + 0.5 + point / 2).ravel() / n
+    w = np.tile(weight / 2 / n, n)
+    hats = np.clip(1 - np.abs(t * n - np.arange(n + 1)[:, None]), 0, None)
     b = np.outer(hats @ (w * t**2), hats @ (w * t))
     u = solve_fine(grid, A, lambda x: x[0] * x[1] ** 2).values()
     assert relative_l2(u, direct_solve(grid, A, b)) < SOLVED
@@ -170,7 +171,7 @@ def test_solutions_do_not_depend_on_what_was_solved_before() -> None:
 def test_function_holds_the_solution() -> None:
     grid = GRIDS[1]
     solution = solve_fine(grid, rough(grid, 11))
-    nodes = np.rint(solution.function.function_space.tabulate_dof_coordinates() * grid.fine).astype(int)
+    nodes = np.rint(solution.function.function_space.tabulate_dof_coordinates() * grid.fine[0]).astype(int)
     np.testing.assert_array_equal(solution.function.x.array, solution.values()[nodes[:, 1], nodes[:, 0]])
     assert 0 < solution.iterations < 30
 

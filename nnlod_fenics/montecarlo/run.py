@@ -175,7 +175,7 @@ def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functi
     if settings.samples is not None:
         check_blocks(settings, {"samples": settings.samples})
     for name, functional in functionals.items():
-        check_functional(name, functional, grid.dim)
+        check_functional(name, functional, grid)
     least = settings.pilot * 2 + LEAST_PAIRS
     if settings.method == "multifidelity" and settings.samples is not None and settings.samples < least:
         raise InputError(

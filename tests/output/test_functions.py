@@ -28,7 +28,7 @@ def solution(grid: Grid):
 def at_nodes(grid: Grid, places: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values at scattered nodes as an array [y, x]."""
     index = np.rint(places[:, : grid.dim] * grid.fine).astype(int)
-    result = np.full((grid.fine + 1,) * grid.dim, np.nan)
+    result = np.full(grid.fine_node_shape, np.nan)
     result[tuple(index[:, ::-1].T)] = values.ravel()
     return result
 

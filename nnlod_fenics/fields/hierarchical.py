@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnlod_fenics.fields.arguments import check_number
 from nnlod_fenics.fields.box import Box
 from nnlod_fenics.fields.covariance import check_angles, covariance_model, settings_of_angles
 from nnlod_fenics.fields.embedding import CirculantEmbedding
@@ -36,6 +37,7 @@ class HierarchicalField:
         correlation_length: Law of ρ, or those of one per axis, x first, independent of each other.
         smoothness: Law of ν.
         angles: Fixed angles by which the axes are turned, see :func:`nnlod_fenics.fields.covariance_model`.
+        mean: Fixed mean of log A.
         lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Attributes:
@@ -54,10 +56,13 @@ class HierarchicalField:
         correlation_length: Parameter | Sequence[Parameter],
         smoothness: Parameter,
         angles: float | Sequence[float] | None = None,
+        mean: float = 0.0,
         lengths: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
         self.dim, self.cells = self.box.dim, self.box.short_cells
+        check_number("field.mean", mean)
+        self.mean = float(mean)
         self.angles = check_angles(dim, angles)
         single = isinstance(correlation_length, Parameter)
         self._names = axis_names("correlation_length", None if single else dim)
@@ -80,7 +85,8 @@ class HierarchicalField:
         rng = generator(seed, stage, index)
         drawn = {name: law.draw(rng, index) for name, law in self.parameters.items()}
         embedding = self._embedding(drawn)
-        return FieldSample(math.sqrt(drawn["variance"]) * embedding.draw(rng), drawn)
+        Z = math.sqrt(drawn["variance"]) * embedding.draw(rng)
+        return FieldSample(Z + self.mean if self.mean else Z, drawn)
 
     def _embedding(self, drawn: dict[str, float]) -> CirculantEmbedding:
         """That of a field of these parameters but of variance 1."""
@@ -112,4 +118,5 @@ class HierarchicalField:
             "correlation_length": lengths[0] if self._names == ["correlation_length"] else lengths,
             "smoothness": laws["smoothness"],
         }
-        return result | ({"angles": settings_of_angles(self.angles)} if self.angles else {})
+        result |= {"angles": settings_of_angles(self.angles)} if self.angles else {}
+        return result | ({"mean": self.mean} if self.mean else {})

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields.arguments import as_list
+from nnlod_fenics.fields.arguments import as_list, check_number
 from nnlod_fenics.fields.box import Box
 from nnlod_fenics.fields.covariance import check_angles, covariance_model, settings_of_angles
 from nnlod_fenics.fields.embedding import CirculantEmbedding
@@ -25,7 +25,7 @@ _SAMPLERS = ("circulant", "randmeth", "fourier")
 
 
 class LognormalField:
-    """A = exp(Z) with a centred stationary Gaussian field Z, (2.3) by default.
+    """A = exp(Z) with a stationary Gaussian field Z, its covariance (2.3) by default.
 
     Args:
         dim: Space dimension.
@@ -37,6 +37,7 @@ class LognormalField:
         sampler: ``"circulant"`` (exact), or GSTools' ``"randmeth"`` or ``"fourier"`` generators.
         angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
             d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll.
+        mean: Mean of log A.
         lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Note:
@@ -59,11 +60,14 @@ class LognormalField:
         covariance: str = "Matern",
         sampler: str = "circulant",
         angles: float | Sequence[float] | None = None,
+        mean: float = 0.0,
         lengths: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
         if sampler not in _SAMPLERS:
             raise InputError(f"field.sampler must be one of {_SAMPLERS}, got {sampler!r}.")
+        check_number("field.mean", mean)
+        self.mean = float(mean)
         self.dim, self.cells = self.box.dim, self.box.short_cells
         self.sampler, self.covariance = sampler, covariance
         if smoothness is None and covariance == "Matern":
@@ -84,7 +88,7 @@ class LognormalField:
             parameters["smoothness"] = float(self.smoothness)
         rng = generator(seed, stage, index)
         Z = self._from_gstools(rng) if self._embedding is None else self._embedding.draw(rng)
-        return FieldSample(Z, parameters)
+        return FieldSample(Z + self.mean if self.mean else Z, parameters)
 
     def _from_gstools(self, rng: np.random.Generator) -> Array:
         import gstools
@@ -114,4 +118,4 @@ class LognormalField:
             result["smoothness"] = float(self.smoothness)
         if self.angles:
             result["angles"] = settings_of_angles(self.angles)
-        return result
+        return result | ({"mean": self.mean} if self.mean else {})

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.box import Box
 from nnlod_fenics.fields.hierarchical import HierarchicalField
-from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw
+from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, settings_of_law
 from nnlod_fenics.fields.lognormal import LognormalField
 from nnlod_fenics.fields.parameters import Parameter, parse_lengths, parse_parameter
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
-__all__ = ["FieldKey", "describe_fields", "make_field", "register_field"]
+__all__ = ["FieldKey", "check_field", "describe_fields", "make_field", "register_field"]
 
 _LENGTHS = {"uniform": [0.05, 0.25]}
 _NO_KEYS = {"dim", "cells", "lengths", "self"}
@@ -41,6 +42,7 @@ def _hierarchical(
     correlation_length: Any = _LENGTHS,
     smoothness: Any = 0.5,
     angles: Any = None,
+    mean: Any = 0.0,
     lengths: Any = None,
 ) -> HierarchicalField:
     """A hierarchical field.
@@ -55,11 +57,12 @@ def _hierarchical(
         smoothness: Smoothness ν of the Matérn covariance; a number or a law.
         angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
             d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll.
+        mean: Mean of log A.
         lengths: Side lengths of D.
     """
     laws = parse_parameter("variance", variance), parse_lengths(dim, correlation_length)
     return HierarchicalField(
-        dim, cells, *laws, parse_parameter("smoothness", smoothness), angles=angles, lengths=lengths
+        dim, cells, *laws, parse_parameter("smoothness", smoothness), angles=angles, mean=mean, lengths=lengths
     )
 
 
@@ -107,10 +110,10 @@ def make_field(
 
     Args:
         settings: ``kind`` (``"lognormal"``, ``"hierarchical"``, ``"uniform"``, or a registered one) and its keys:
-            ``variance``, ``correlation_length``, ``smoothness``, ``angles``, ``covariance``, ``sampler``; the first
-            three of a hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``, ``{choice = [...]}``
-            or ``{cycle = [...]}``; a correlation length may be a list of one entry per axis, x first; ``alpha``,
-            ``beta`` for uniformly elliptic coefficients.
+            ``variance``, ``correlation_length``, ``smoothness``, ``angles``, ``mean``, ``covariance``, ``sampler``; the
+            first three of a hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``,
+            ``{choice = [...]}`` or ``{cycle = [...]}``; a correlation length may be a list of one entry per axis, x
+            first; ``alpha``, ``beta`` for uniformly elliptic coefficients.
         dim: Space dimension d.
         cells: Cells of T_ε per axis: d integers, x first, or one for all axes. Fields have shape ``cells[::-1]``.
         lengths: Side lengths of the box D, x first, or one number for all axes; 1 if None.
@@ -151,6 +154,24 @@ def make_field(
             )
         given["lengths"] = box.lengths
     return _FACTORIES[kind](dim, box.short_cells, **given)
+
+
+def check_field(settings: dict[str, Any], dim: int) -> dict[str, Any]:
+    """Check settings before a box and its cells are known.
+
+    Args:
+        settings: See :func:`make_field`.
+        dim: Space dimension.
+
+    Returns:
+        The settings as the law states them, every default filled in.
+
+    Raises:
+        InputError: If a key is unknown or a value does not fit.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of covariance errors on these cells, which nobody samples
+        return settings_of_law(make_field(settings, dim, 2))
 
 
 class FieldKey(NamedTuple):

@@ -73,6 +73,7 @@ def test_the_covariance_of_the_colouring_is_that_of_the_model():
         ([0.1, 0.1], 0.7, EvenSpectrum),
         ([0.1, 0.3], 0.0, EvenSpectrum),
         ([0.1, 0.3], math.pi / 2, EvenSpectrum),
+        ([0.1, 0.1 + 1e-9], 0.0, EvenSpectrum),
         ([0.1, 0.3], 0.01, HalfSpectrum),
         ([0.1, 0.1 + 1e-9], 0.7, HalfSpectrum),
     ],
@@ -188,6 +189,12 @@ def test_ways_to_give_the_same_box(kind):
     assert law.sample(1, 2).Z.shape == (4, 3, 2) and law.box.lengths == (2.0, 2.0, 2.0)
 
 
+@pytest.mark.parametrize("settings", [{}, {"kind": "hierarchical"}, {"sampler": "randmeth"}])
+def test_the_mean_is_added(settings):
+    centred, law = make_field(settings, 2, 6), make_field(settings | {"mean": -1.5}, 2, 6)
+    assert np.array_equal(law.sample(1, 2).Z, centred.sample(1, 2).Z - 1.5)
+
+
 def test_hierarchical_fields_per_axis():
     laws = [{"choice": [0.2, 0.4]}, 0.1]
     settings = {"kind": "hierarchical", "variance": 2.0, "correlation_length": laws, "angles": 0.6}
@@ -205,7 +212,7 @@ def test_hierarchical_fields_per_axis():
     [
         (1, {"correlation_length": [0.1]}),
         (2, {"correlation_length": [0.1, 0.2]}),
-        (2, {"correlation_length": [0.1, 0.2], "angles": 0.3}),
+        (2, {"correlation_length": [0.1, 0.2], "angles": 0.3, "mean": -1.5}),
         (3, {"correlation_length": [0.1, 0.2, 0.3], "angles": [0.1, 0.0, 0.3]}),
         (3, {"kind": "hierarchical", "correlation_length": [0.1, {"uniform": [0.2, 0.3]}, 0.3], "angles": [0.1, 0, 3]}),
     ],
@@ -215,6 +222,7 @@ def test_settings_give_the_law_back(dim, settings):
     again = make_field(law.settings(), dim, 4)
     assert law.settings().items() >= settings.items() and again.settings() == law.settings()
     assert np.array_equal(again.sample(1, 2).Z, law.sample(1, 2).Z)
+    assert "mean" in settings or "mean" not in law.settings()
     assert "angles" not in make_field({"angles": [0.0] * {1: 0, 2: 1, 3: 3}[dim]}, dim, 4).settings()
 
 
@@ -229,6 +237,9 @@ def test_settings_give_the_law_back(dim, settings):
         ({"angles": [0.1, 0.2]}, r"angles must be one number for d = 2, got \[0\.1, 0\.2\]"),
         ({"angles": "north"}, "angles must be a finite number, got 'north'"),
         ({"angles": float("nan")}, "angles must be a finite number, got nan"),
+        ({"mean": "low"}, "field.mean must be a finite number, got 'low'"),
+        ({"mean": float("inf")}, "field.mean must be a finite number, got inf"),
+        ({"kind": "hierarchical", "mean": {"uniform": [1, 2]}}, "field.mean must be a finite number"),
         ({"angles": True}, "angles must be a finite number, got True"),
         ({"kind": "hierarchical", "angles": []}, r"angles must be one number for d = 2, got \[\]"),
         ({"kind": "hierarchical", "correlation_length": [0.1] * 3}, r"field\.correlation_length must be"),

@@ -149,7 +149,7 @@ def test_the_printed_file_has_every_key_once():
 @pytest.mark.parametrize("kind", ["lognormal", "hierarchical", "uniform"])
 def test_the_keys_of_a_field_are_those_of_its_law(kind):
     entries = describe_settings()[f'field, kind = "{kind}"']
-    only_if_given = set() if kind == "uniform" else {"mean", "angles"}
+    only_if_given = set() if kind == "uniform" else {"mean", "angles", "conditions"}
     assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings()) | only_if_given
     given = tomllib.loads("\n".join(f"{entry.key} = {entry.default}" for entry in entries if entry.default))
     expected = make_field(load_config(None, [f"field.kind={kind}"]).field, 2, 4).settings()

@@ -102,8 +102,9 @@ class Config(Settings):
         errors = []
         for dim in dims:
             try:
-                check_field(value, dim)
-                return value
+                stated = check_field(value, dim)
+                from_file = isinstance(value.get("conditions"), str)  # read once: its rows are the setting
+                return value | {"conditions": stated["conditions"]} if from_file else value
             except InputError as error:
                 errors.append(error)
         raise errors[0]

@@ -127,6 +127,8 @@ class CirculantEmbedding:
     def _deviations(self, eigenvalues: Array) -> Array:
         """Standard deviations of the noise for :meth:`draw`, shape ``(size_z, size_y, size_x/2 + 1)``.
 
+        Rows stand for the frequencies −k_z, −k_y: :meth:`_on_domain` transforms forward along their axes, e^(−ikx), and
+        along x e^(ikx). That matters for turned covariances only.
         Column k of the last axis stands for the frequencies k and −k too, each of which must have its
         eigenvalue as variance of the complex noise: half of it in real and in imaginary part. Columns 0 and
         size/2 stand for themselves, and of their imaginary part the real transform makes no use.
@@ -147,6 +149,45 @@ class CirculantEmbedding:
         noise = rng.standard_normal((*self._colour.shape, 2)).view(np.complex128)[..., 0]
         noise *= self._colour
         return self._on_domain(noise)
+
+    def covariances(self, cells: npt.NDArray[np.intp]) -> Array:
+        """Covariance matrix of the field's values in some cells.
+
+        Args:
+            cells: Their numbers along each axis, in the order of arrays; shape ``(d, n)``.
+
+        Returns:
+            Shape ``(n, n)``.
+        """
+        size = self.size[::-1]
+        periodic = scipy.fft.irfftn(self._eigenvalues(), size)
+        matrix = np.empty((cells.shape[1],) * 2)
+        for row, cell in zip(matrix, cells.T, strict=True):
+            lag = cells - cell[:, None]
+            lag[:-1] *= -1  # as frequencies are
+            row[:] = periodic[tuple(along % points for along, points in zip(lag, size, strict=True))]
+        return matrix
+
+    def convolved(self, values: Array) -> Array:
+        """The covariance matrix of the field on all of D, times values on D.
+
+        Args:
+            values: Shape ``cells[::-1]``.
+
+        Returns:
+            The same shape.
+        """
+        result = scipy.fft.rfft(values, self.size[0], axis=-1)
+        for axis, points in enumerate(self.size[:0:-1]):
+            result = scipy.fft.ifft(result, points, axis=axis, norm="forward", overwrite_x=True)
+        result *= self._eigenvalues() / math.prod(self.size)
+        return self._on_domain(result)
+
+    def _eigenvalues(self) -> Array:
+        """The eigenvalues in the order of :meth:`_deviations`."""
+        eigenvalues = self._colour**2 * math.prod(self.size)
+        eigenvalues[..., 1:-1] *= 2
+        return eigenvalues
 
     def _on_domain(self, values: npt.NDArray[np.complex128]) -> Array:
         """Transform values by frequency into a field on D; forward along all axes but x, along which it is real."""

@@ -6,12 +6,14 @@ import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnlod_fenics.fields.arguments import check_number
 from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.conditions import parse_conditions
 from nnlod_fenics.fields.covariance import check_angles, covariance_model, settings_of_angles
 from nnlod_fenics.fields.embedding import CirculantEmbedding
+from nnlod_fenics.fields.kriging import Kriging
 from nnlod_fenics.fields.laws import FieldSample, axis_names
 from nnlod_fenics.fields.parameters import Parameter
 from nnlod_fenics.runtime.streams import generator
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["HierarchicalField"]
 
 _KEPT_BYTES = 2**28  # of embeddings that a hierarchical field keeps for its next draws
+
+
+class _Sampler(NamedTuple):
+    embedding: CirculantEmbedding
+    kriging: Kriging | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.embedding.nbytes + (0 if self.kriging is None else self.kriging.nbytes)
 
 
 class HierarchicalField:
@@ -38,6 +49,8 @@ class HierarchicalField:
         smoothness: Law of ν.
         angles: Fixed angles by which the axes are turned, see :func:`nnlod_fenics.fields.covariance_model`.
         mean: Fixed mean of log A.
+        conditions: Measured values of log A, see :class:`nnlod_fenics.fields.LognormalField`. Each field takes them
+            given its parameters; the laws of the parameters are not conditioned on them.
         lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Attributes:
@@ -57,6 +70,7 @@ class HierarchicalField:
         smoothness: Parameter,
         angles: float | Sequence[float] | None = None,
         mean: float = 0.0,
+        conditions: Sequence[Sequence[float]] | str | None = None,
         lengths: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
@@ -72,8 +86,10 @@ class HierarchicalField:
         )
         for extreme in (min, max):  # now, not at the unlucky realization
             self._model({name: extreme(law.values) for name, law in self.parameters.items()})
+        self.conditions = parse_conditions(dim, conditions)
+        self._observed = None if self.conditions is None else self.conditions.on(self.box)
         self.covariance_error = 0.0
-        self._embeddings: OrderedDict[tuple[float, ...], CirculantEmbedding] = OrderedDict()
+        self._samplers: OrderedDict[tuple[float, ...], _Sampler] = OrderedDict()
 
     def _model(self, drawn: dict[str, float]) -> gstools.CovModel:
         lengths = [drawn[name] for name in self._names]
@@ -84,23 +100,25 @@ class HierarchicalField:
         """Draw the parameters, then the field; see :class:`FieldLaw`."""
         rng = generator(seed, stage, index)
         drawn = {name: law.draw(rng, index) for name, law in self.parameters.items()}
-        embedding = self._embedding(drawn)
-        Z = math.sqrt(drawn["variance"]) * embedding.draw(rng)
-        return FieldSample(Z + self.mean if self.mean else Z, drawn)
+        sampler = self._sampler(drawn)
+        Z = math.sqrt(drawn["variance"]) * sampler.embedding.draw(rng)
+        Z = Z + self.mean if self.mean else Z
+        return FieldSample(Z if sampler.kriging is None else sampler.kriging.corrected(Z), drawn)
 
-    def _embedding(self, drawn: dict[str, float]) -> CirculantEmbedding:
+    def _sampler(self, drawn: dict[str, float]) -> _Sampler:
         """That of a field of these parameters but of variance 1."""
         key = tuple(value for name, value in drawn.items() if name != "variance")
-        embedding = self._embeddings.pop(key, None)
-        if embedding is None:
+        sampler = self._samplers.pop(key, None)
+        if sampler is None:
             model = self._model(drawn | {"variance": 1.0})
             embedding = CirculantEmbedding(model, self.box.cells, warn=False, lengths=self.box.lengths)
             self._tell(embedding)
+            sampler = _Sampler(embedding, None if self._observed is None else Kriging(embedding, self._observed))
         if all(law.finite for name, law in self.parameters.items() if name != "variance"):
-            self._embeddings[key] = embedding
-            while len(self._embeddings) > 1 and sum(e.nbytes for e in self._embeddings.values()) > _KEPT_BYTES:
-                self._embeddings.popitem(last=False)
-        return embedding
+            self._samplers[key] = sampler
+            while len(self._samplers) > 1 and sum(kept.nbytes for kept in self._samplers.values()) > _KEPT_BYTES:
+                self._samplers.popitem(last=False)
+        return sampler
 
     def _tell(self, embedding: CirculantEmbedding) -> None:
         if embedding.covariance_error > 0 and self.covariance_error == 0:
@@ -119,4 +137,5 @@ class HierarchicalField:
             "smoothness": laws["smoothness"],
         }
         result |= {"angles": settings_of_angles(self.angles)} if self.angles else {}
-        return result | ({"mean": self.mean} if self.mean else {})
+        result |= {"mean": self.mean} if self.mean else {}
+        return result | ({} if self.conditions is None else {"conditions": self.conditions.settings()})

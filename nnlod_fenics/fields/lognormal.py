@@ -11,8 +11,10 @@ import numpy.typing as npt
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.arguments import as_list, check_number
 from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.conditions import parse_conditions
 from nnlod_fenics.fields.covariance import check_angles, covariance_model, settings_of_angles
 from nnlod_fenics.fields.embedding import CirculantEmbedding
+from nnlod_fenics.fields.kriging import Kriging
 from nnlod_fenics.fields.laws import FieldSample, axis_names
 from nnlod_fenics.fields.spectrum import isometry
 from nnlod_fenics.runtime.streams import generator
@@ -38,6 +40,8 @@ class LognormalField:
         angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
             d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll.
         mean: Mean of log A.
+        conditions: Measured values that log A takes: rows of d coordinates, x first, and the value, or the name of a
+            .csv or .npy file with such rows. A value is that of the cell around its point.
         lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Note:
@@ -61,6 +65,7 @@ class LognormalField:
         sampler: str = "circulant",
         angles: float | Sequence[float] | None = None,
         mean: float = 0.0,
+        conditions: Sequence[Sequence[float]] | str | None = None,
         lengths: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
@@ -77,7 +82,12 @@ class LognormalField:
         self.correlation_lengths = tuple(map(float, as_list(correlation_length) or [correlation_length]))
         self._anisotropic = as_list(correlation_length) is not None
         exact = sampler == "circulant"
+        self.conditions = parse_conditions(dim, conditions)
+        if self.conditions is not None and not exact:
+            raise InputError(f"field.conditions need field.sampler = 'circulant', got {sampler!r}.")
+        observed = None if self.conditions is None else self.conditions.on(self.box)
         self._embedding = CirculantEmbedding(self.model, self.box.cells, lengths=self.box.lengths) if exact else None
+        self._kriging = Kriging(self._embedding, observed) if self._embedding and observed else None
 
     def sample(self, seed: int, index: int, stage: int = 0) -> FieldSample:
         """Draw a realization; see :class:`FieldLaw`."""
@@ -88,7 +98,8 @@ class LognormalField:
             parameters["smoothness"] = float(self.smoothness)
         rng = generator(seed, stage, index)
         Z = self._from_gstools(rng) if self._embedding is None else self._embedding.draw(rng)
-        return FieldSample(Z + self.mean if self.mean else Z, parameters)
+        Z = Z + self.mean if self.mean else Z
+        return FieldSample(Z if self._kriging is None else self._kriging.corrected(Z), parameters)
 
     def _from_gstools(self, rng: np.random.Generator) -> Array:
         import gstools
@@ -118,4 +129,5 @@ class LognormalField:
             result["smoothness"] = float(self.smoothness)
         if self.angles:
             result["angles"] = settings_of_angles(self.angles)
-        return result | ({"mean": self.mean} if self.mean else {})
+        result |= {"mean": self.mean} if self.mean else {}
+        return result | ({} if self.conditions is None else {"conditions": self.conditions.settings()})

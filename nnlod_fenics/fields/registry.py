@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.conditions import parse_conditions
 from nnlod_fenics.fields.hierarchical import HierarchicalField
 from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, settings_of_law
 from nnlod_fenics.fields.lognormal import LognormalField
@@ -43,6 +44,7 @@ def _hierarchical(
     smoothness: Any = 0.5,
     angles: Any = None,
     mean: Any = 0.0,
+    conditions: Any = None,
     lengths: Any = None,
 ) -> HierarchicalField:
     """A hierarchical field.
@@ -58,12 +60,13 @@ def _hierarchical(
         angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
             d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll.
         mean: Mean of log A.
+        conditions: Measured values that log A takes: rows of d coordinates, x first, and the value, or the name of a
+            .csv or .npy file with such rows. Fields take them given their parameters, whose laws stay as they are.
         lengths: Side lengths of D.
     """
     laws = parse_parameter("variance", variance), parse_lengths(dim, correlation_length)
-    return HierarchicalField(
-        dim, cells, *laws, parse_parameter("smoothness", smoothness), angles=angles, mean=mean, lengths=lengths
-    )
+    smooth = parse_parameter("smoothness", smoothness)
+    return HierarchicalField(dim, cells, *laws, smooth, angles, mean, conditions, lengths)
 
 
 _FACTORIES: dict[str, Callable[..., FieldLaw]] = {
@@ -113,7 +116,8 @@ def make_field(
             ``variance``, ``correlation_length``, ``smoothness``, ``angles``, ``mean``, ``covariance``, ``sampler``; the
             first three of a hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``,
             ``{choice = [...]}`` or ``{cycle = [...]}``; a correlation length may be a list of one entry per axis, x
-            first; ``alpha``, ``beta`` for uniformly elliptic coefficients.
+            first; ``conditions``, measured values ``[[x, y, log_A], …]`` that fields of these two kinds take, or the
+            name of a file with them; ``alpha``, ``beta`` for uniformly elliptic coefficients.
         dim: Space dimension d.
         cells: Cells of T_ε per axis: d integers, x first, or one for all axes. Fields have shape ``cells[::-1]``.
         lengths: Side lengths of the box D, x first, or one number for all axes; 1 if None.
@@ -169,9 +173,14 @@ def check_field(settings: dict[str, Any], dim: int) -> dict[str, Any]:
     Raises:
         InputError: If a key is unknown or a value does not fit.
     """
+    takes = isinstance(settings, dict) and settings.get("kind", "lognormal") in ("lognormal", "hierarchical")
+    # Where points lie can only be checked on the box itself.
+    placeless = {key: settings[key] for key in settings if key != "conditions"} if takes else settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of covariance errors on these cells, which nobody samples
-        return settings_of_law(make_field(settings, dim, 2))
+        stated = settings_of_law(make_field(placeless, dim, 2))
+    conditions = parse_conditions(dim, settings.get("conditions")) if takes else None
+    return stated if conditions is None else stated | {"conditions": conditions.settings()}
 
 
 class FieldKey(NamedTuple):

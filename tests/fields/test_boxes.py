@@ -138,6 +138,15 @@ def test_only_axes_that_need_it_grow():
     assert embedding.size[0] < 3 * 128 and embedding.size[1] > 4 * 6
 
 
+def test_sizes_turn_with_the_covariance():
+    """What grows is decided by how far the covariance reaches along the axes of the box, not along its own."""
+    plain = CirculantEmbedding(matern(2, 1.0, (0.8, 0.2), 1.5), (32, 32))
+    turned = CirculantEmbedding(matern(2, 1.0, (0.2, 0.8), 1.5, math.pi / 2), (32, 32))
+    assert plain.size == turned.size and plain.size[0] > 2 * plain.size[1]
+    half = CirculantEmbedding(matern(2, 1.0, (0.8, 0.2), 1.5, 0.4), (32, 32))
+    assert half.size[0] > half.size[1] and half.clipped_mass == 0
+
+
 @pytest.mark.parametrize("angles", [None, 0.5])
 def test_an_embedding_that_fails_reports_its_error(angles):
     cells, lengths, rho = (6, 4), (1.0, 0.5), (2.0, 0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,26 @@ def test_the_printed_file_has_every_key_once():
 @pytest.mark.parametrize("kind", ["lognormal", "hierarchical", "uniform"])
 def test_the_keys_of_a_field_are_those_of_its_law(kind):
     entries = describe_settings()[f'field, kind = "{kind}"']
-    assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings())
+    only_if_given = set() if kind == "uniform" else {"mean", "angles", "conditions"}
+    assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings()) | only_if_given
     given = tomllib.loads("\n".join(f"{entry.key} = {entry.default}" for entry in entries if entry.default))
     expected = make_field(load_config(None, [f"field.kind={kind}"]).field, 2, 4).settings()
     assert make_field(given, 2, 4).settings() == expected
+
+
+def test_a_field_is_checked_in_the_dimension_of_the_grid():
+    lengths = "field.correlation_length=[0.2, 0.05, 0.1]"
+    config = load_config(None, ["grid.dim=3", lengths, "field.angles=[0.1, 0, 0]", "field.mean=1"])
+    stated = {"correlation_length": [0.2, 0.05, 0.1], "angles": [0.1, 0.0, 0.0], "mean": 1.0}
+    assert config.resolved()["field"].items() >= stated.items()
+    assert load_config(None, [lengths], whole_grid=False).field["correlation_length"][2] == 0.1  # of a model's grid
+    with pytest.raises(InputError, match=r"field\.correlation_length must be one entry or a list of 2 for d = 2"):
+        load_config(None, ["grid.dim=2", lengths])
+    with pytest.raises(InputError, match=r"field\.correlation_length must be one entry or a list of 2 for d = 2"):
+        load_config(None, ["field.correlation_length=[1, 2, 3, 4]"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of an embedding that nobody samples
+        load_config(None, ["field.correlation_length=50.0", "field.smoothness=1.5"]).resolved()
 
 
 def test_every_setting_is_described():

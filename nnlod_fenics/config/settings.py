@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nnlod_fenics.config.base import LARGEST_SEED, Settings, shown
 from nnlod_fenics.config.montecarlo import MonteCarloSection
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields import FieldLaw, make_field
+from nnlod_fenics.fields import FieldLaw, check_field, make_field
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import write_text
 
@@ -95,9 +95,19 @@ class Config(Settings):
 
     @field_validator("field")
     @classmethod
-    def _is_a_field(cls, value: dict[str, Any]) -> dict[str, Any]:
-        make_field(value, 1, 2)
-        return value
+    def _is_a_field(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        grid = info.data.get("grid", GridSection())
+        # A dimension that is not stated may be that of a model: the field must fit one of them.
+        dims = [grid.dim] if "dim" in grid.model_fields_set else sorted({1, 2, 3}, key=lambda d: d != grid.dim)
+        errors = []
+        for dim in dims:
+            try:
+                stated = check_field(value, dim)
+                from_file = isinstance(value.get("conditions"), str)  # read once: its rows are the setting
+                return value | {"conditions": stated["conditions"]} if from_file else value
+            except InputError as error:
+                errors.append(error)
+        raise errors[0]
 
     @property
     def stated_grid(self) -> dict[str, Any]:
@@ -128,7 +138,7 @@ class Config(Settings):
         """Every setting that a dataset or a model depends on with its default filled in, as stored with them."""
         return {
             "grid": self.make_grid().as_dict(),
-            "field": make_field(self.field, self.grid.dim, 2).settings(),
+            "field": check_field(self.field, self.grid.dim),
             "dataset": self.dataset.as_dict(),
             "network": self.network.as_dict(),
             "training": self.training.as_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
     header, grid, finished = dataset.header, dataset.grid, dataset.finished
     size = dataset.realization_bytes
     seeds = np.unique(dataset.column("origin", finished)[:, 0])
-    field = ", ".join(f"{key} {value}" for key, value in dataset.field_settings.items())
+    field = ", ".join(f"{key} {_brief(value)}" for key, value in dataset.field_settings.items())
     return [
         ("realizations", f"{len(finished)} of {len(dataset)} finished"),
         (
@@ -47,3 +48,8 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
 def _outputs(dataset: Dataset) -> int:
     rows, columns = dataset.grid.local_matrix_shape
     return rows * columns
+
+
+def _brief(value: Any) -> str:
+    """A setting of a field; of a long list, such as measured values, its length."""
+    return f"in {len(value)} rows" if isinstance(value, list) and len(value) > 3 else str(value)

@@ -5,7 +5,7 @@ from nnlod_fenics.fields.embedding import CirculantEmbedding
 from nnlod_fenics.fields.hierarchical import HierarchicalField
 from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, FieldSample, check_law, check_sample, settings_of_law
 from nnlod_fenics.fields.lognormal import LognormalField
-from nnlod_fenics.fields.registry import FieldKey, describe_fields, make_field, register_field
+from nnlod_fenics.fields.registry import FieldKey, check_field, describe_fields, make_field, register_field
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "HierarchicalField",
     "LognormalField",
     "UniformlyEllipticField",
+    "check_field",
     "check_law",
     "check_sample",
     "covariance_model",

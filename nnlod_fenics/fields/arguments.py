@@ -10,12 +10,23 @@ import numpy as np
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["check_cells", "check_dim", "check_positive", "is_positive"]
+__all__ = ["as_list", "check_dim", "check_number", "check_positive", "is_number", "is_positive"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite real number (NumPy's count, True and False do not)."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_positive(value: Any) -> bool:
     """Whether a value is a positive, finite number (NumPy's count, True and False do not)."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and float(value) > 0
+    return is_number(value) and float(value) > 0
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise InputError unless a value is a finite number."""
+    if not is_number(value):
+        raise InputError(f"{name} must be a finite number, got {value!r}.")
 
 
 def check_positive(name: str, value: Any) -> None:
@@ -30,7 +41,8 @@ def check_dim(dim: Any) -> None:
         raise InputError(f"dim must be 1, 2 or 3, got {dim!r}.")
 
 
-def check_cells(cells: Any) -> None:
-    """Raise InputError unless a number of cells per axis is a positive integer."""
-    if isinstance(cells, bool) or not isinstance(cells, (int, np.integer)) or cells < 1:
-        raise InputError(f"cells must be a positive integer, got {cells!r}.")
+def as_list(value: Any) -> list[Any] | None:
+    """The entries of a list, tuple or array of one axis; None for anything else."""
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        return list(value.tolist())
+    return list(value) if isinstance(value, (list, tuple)) else None

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields.arguments import check_cells
+from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.spectrum import even_fast_size, isometry, spectrum_of
 
 if TYPE_CHECKING:
     import gstools
@@ -37,18 +38,21 @@ _MOST_POINTS = 2**26  # of a periodic grid to try: half a gigabyte
 
 
 class CirculantEmbedding:
-    """Sampler of a Gaussian field at the cell midpoints of D = (0,1)^d.
+    """Sampler of a Gaussian field at the cell midpoints of a box D.
 
-    The smallest periodic grid, twice D, is tried first, then grids larger by half each.
+    The smallest periodic grid, twice D, is tried first, then larger ones: those axes grow by half whose period is the
+    shortest, measured in correlation lengths.
 
     Args:
-        model: GSTools covariance model, isotropic; its dimension is d.
-        cells: Cells per axis, 1/ε.
-        max_factor: Largest periodic grid to try, in multiples of D.
+        model: GSTools covariance model, anisotropic and rotated as it likes; its dimension is d.
+        cells: Cells per axis, x first; an integer where all axes have the same.
+        max_factor: Largest periodic grid to try, in multiples of D's longest side, measured in correlation lengths.
         warn: Whether a covariance error is warned of; the attributes tell it in any case.
+        lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Attributes:
-        size: Points of the periodic grid per axis.
+        box: D and its cells.
+        size: Points of the periodic grid per axis, x first.
         tried: Sizes that were tried.
         clipped_mass: Share of the eigenvalues' absolute sum that was negative and set to zero; 0 if exact.
         covariance_error: Largest error of the covariance on D caused by that, relative to the variance; 0 if exact.
@@ -60,61 +64,53 @@ class CirculantEmbedding:
         InputError: If an argument does not fit.
     """
 
-    def __init__(self, model: gstools.CovModel, cells: int, max_factor: float = 16.0, warn: bool = True) -> None:
-        check_cells(cells)
+    def __init__(
+        self, model: gstools.CovModel, cells: Any, max_factor: float = 16.0, warn: bool = True, lengths: Any = None
+    ) -> None:
+        self.model, self.box = model, Box.of(int(model.dim), cells, lengths)
         if not isinstance(max_factor, (int, float)) or not max_factor >= 2:
             raise InputError(f"max_factor must be a number of at least 2, got {max_factor!r}.")
-        if model.dim > 1 and not model.is_isotropic:
-            raise InputError(f"model must be isotropic for the circulant embedding, got {model!r}.")
-        self.model, self.cells, self.dim = model, int(cells), int(model.dim)
-        self.tried: list[int] = []
-        size = _even_fast_size(2 * self.cells - 2)
+        spectrum = spectrum_of(model, self.box)
+        self.tried: list[tuple[int, ...]] = []
+        size = spectrum.least
         while True:
-            self.tried.append(size)
-            covariance = self._covariance(size // 2 + 1)
-            eigenvalues = scipy.fft.dctn(covariance, type=1)
-            mass = _negative_share(eigenvalues)
-            larger = _even_fast_size(math.ceil(_GROWTH * size))
-            if mass <= _ROUNDING or larger > max_factor * self.cells or larger**self.dim > _MOST_POINTS:
+            self.tried.append(size[::-1])
+            covariance = spectrum.covariance(size)
+            eigenvalues = spectrum.eigenvalues(covariance)
+            mass = spectrum.negative_share(eigenvalues)
+            larger = self._larger(size, max_factor)
+            if mass <= _ROUNDING or larger is None:
                 break
             size = larger
-        self.size = size
+        self.size = size[::-1]
         np.maximum(eigenvalues, 0.0, out=eigenvalues)
         self.clipped_mass, self.covariance_error, self.variogram_error = 0.0, 0.0, 0.0
         if mass > _ROUNDING:
             self.clipped_mass = mass
-            self.covariance_error, self.variogram_error = self._errors(eigenvalues, covariance)
+            errors = _errors(spectrum.inside(covariance), spectrum.inside(spectrum.back(eigenvalues)))
+            self.covariance_error, self.variogram_error = errors[0] / float(model.sill), errors[1]
             if warn:
                 warnings.warn(self.account, stacklevel=2)
-        self._colour = self._half_spectrum(eigenvalues)
+        self._colour = self._deviations(spectrum.of_frequencies(eigenvalues))
 
     @property
     def nbytes(self) -> int:
         """Memory that the sampler keeps."""
         return int(self._colour.nbytes)
 
-    def _covariance(self, lags: int) -> Array:
-        """Covariance at the lags 0, …, lags−1 of each axis: one orthant of the periodic covariance, which is even."""
-        squares = np.arange(lags) ** 2
-        if self.dim == 1:
-            values = np.asarray(self.model.covariance(np.arange(lags) / self.cells), dtype=np.float64)
-        else:  # many lags are equally long, and Bessel functions cost more than all else here
-            total = sum(np.meshgrid(*(squares,) * self.dim, indexing="ij", sparse=True))
-            occurs = np.zeros(self.dim * int(squares[-1]) + 1, dtype=bool)
-            occurs[total] = True
-            number = np.cumsum(occurs) - 1
-            values = np.asarray(self.model.covariance(np.sqrt(np.flatnonzero(occurs)) / self.cells))[number[total]]
-        values[(0,) * self.dim] += self.model.nugget
-        return values
-
-    def _errors(self, eigenvalues: Array, covariance: Array) -> tuple[float, float]:
-        """Largest errors on D of the covariance and of the variogram, each as the attribute has it."""
-        on_domain = (slice(0, self.cells),) * self.dim
-        wanted = covariance[on_domain].ravel()
-        error = scipy.fft.idctn(eigenvalues, type=1)[on_domain].ravel() - wanted
-        variogram = np.maximum(wanted[0] - wanted[1:], np.finfo(float).eps * wanted[0])  # not known any better
-        of_variogram = (np.abs(error[0] - error[1:]) / variogram).max(initial=0.0)
-        return float(np.abs(error).max() / self.model.sill), float(of_variogram)
+    def _larger(self, size: tuple[int, ...], max_factor: float) -> tuple[int, ...] | None:
+        """The next periodic grid to try, if any."""
+        reach = np.linalg.norm(np.linalg.inv(isometry(self.model)), axis=1)  # of the covariance along each axis
+        sides = (np.array(self.box.lengths) / reach)[::-1]  # in correlation lengths, but for a common factor
+        periods = np.array(size) * sides / self.box.shape
+        grows = periods < _GROWTH * periods.min()
+        larger = tuple(
+            even_fast_size(math.ceil(_GROWTH * points)) if grow else points
+            for points, grow in zip(size, grows, strict=True)
+        )
+        longest = np.array(larger) * sides / self.box.shape
+        too_long = (longest[grows] > max_factor * sides.max() * (1 + 1e-9)).any()
+        return None if too_long or math.prod(larger) > _MOST_POINTS else larger
 
     @property
     def account(self) -> str:
@@ -122,25 +118,23 @@ class CirculantEmbedding:
         if self.covariance_error == 0:
             return ""
         return (
-            f"The circulant embedding of GSTools' {self.model.name} model with correlation length "
-            f"{self.model.len_scale:g} still has negative eigenvalues on {self.size} points per axis; they are set to "
-            f"zero, which changes the covariance by up to {self.covariance_error:.1e} of the variance and the "
-            f"variogram inside D, which is what homogenization sees, by up to {self.variogram_error:.1e} of itself."
+            f"The circulant embedding of GSTools' {self.model.name} model with correlation {_told(self.model)} still "
+            f"has negative eigenvalues on {' × '.join(map(str, self.size))} points; they are set to zero, which "
+            f"changes the covariance by up to {self.covariance_error:.1e} of the variance and the variogram inside D, "
+            f"which is what homogenization sees, by up to {self.variogram_error:.1e} of itself."
         )
 
-    def _half_spectrum(self, eigenvalues: Array) -> Array:
-        """Standard deviations of the noise for :meth:`draw`, shape ``(size, …, size, size/2 + 1)``.
+    def _deviations(self, eigenvalues: Array) -> Array:
+        """Standard deviations of the noise for :meth:`draw`, shape ``(size_z, size_y, size_x/2 + 1)``.
 
+        Rows stand for the frequencies −k_z, −k_y: :meth:`_on_domain` transforms forward along their axes, e^(−ikx), and
+        along x e^(ikx). That matters for turned covariances only.
         Column k of the last axis stands for the frequencies k and −k too, each of which must have its
         eigenvalue as variance of the complex noise: half of it in real and in imaginary part. Columns 0 and
         size/2 stand for themselves, and of their imaginary part the real transform makes no use.
         """
-        frequency = np.arange(self.size)
-        folded = np.minimum(frequency, self.size - frequency)
-        colour = np.sqrt(eigenvalues / self.size**self.dim)
+        colour = np.sqrt(eigenvalues / math.prod(self.size))
         colour[..., 1:-1] *= math.sqrt(0.5)
-        for axis in range(self.dim - 1):
-            colour = np.take(colour, folded, axis=axis)
         return colour
 
     def draw(self, rng: np.random.Generator) -> Array:
@@ -150,26 +144,70 @@ class CirculantEmbedding:
             rng: Source of randomness.
 
         Returns:
-            Shape ``(cells, …, cells)``.
+            Shape ``cells[::-1]``.
         """
         noise = rng.standard_normal((*self._colour.shape, 2)).view(np.complex128)[..., 0]
         noise *= self._colour
-        for axis in range(self.dim - 1):  # axis by axis, so that only what lies in D goes on
-            noise = scipy.fft.fft(noise, axis=axis, overwrite_x=True)
-            noise = noise[(slice(None),) * axis + (slice(0, self.cells),)]
-        field: Array = scipy.fft.irfft(noise, self.size, axis=-1, norm="forward", overwrite_x=True)
-        return field[..., : self.cells].copy()
+        return self._on_domain(noise)
+
+    def covariances(self, cells: npt.NDArray[np.intp]) -> Array:
+        """Covariance matrix of the field's values in some cells.
+
+        Args:
+            cells: Their numbers along each axis, in the order of arrays; shape ``(d, n)``.
+
+        Returns:
+            Shape ``(n, n)``.
+        """
+        size = self.size[::-1]
+        periodic = scipy.fft.irfftn(self._eigenvalues(), size)
+        matrix = np.empty((cells.shape[1],) * 2)
+        for row, cell in zip(matrix, cells.T, strict=True):
+            lag = cells - cell[:, None]
+            lag[:-1] *= -1  # as frequencies are
+            row[:] = periodic[tuple(along % points for along, points in zip(lag, size, strict=True))]
+        return matrix
+
+    def convolved(self, values: Array) -> Array:
+        """The covariance matrix of the field on all of D, times values on D.
+
+        Args:
+            values: Shape ``cells[::-1]``.
+
+        Returns:
+            The same shape.
+        """
+        result = scipy.fft.rfft(values, self.size[0], axis=-1)
+        for axis, points in enumerate(self.size[:0:-1]):
+            result = scipy.fft.ifft(result, points, axis=axis, norm="forward", overwrite_x=True)
+        result *= self._eigenvalues() / math.prod(self.size)
+        return self._on_domain(result)
+
+    def _eigenvalues(self) -> Array:
+        """The eigenvalues in the order of :meth:`_deviations`."""
+        eigenvalues = self._colour**2 * math.prod(self.size)
+        eigenvalues[..., 1:-1] *= 2
+        return eigenvalues
+
+    def _on_domain(self, values: npt.NDArray[np.complex128]) -> Array:
+        """Transform values by frequency into a field on D; forward along all axes but x, along which it is real."""
+        *others, cells = self.box.shape
+        for axis, count in enumerate(others):  # axis by axis, so that only what lies in D goes on
+            values = scipy.fft.fft(values, axis=axis, overwrite_x=True)
+            values = values[(slice(None),) * axis + (slice(0, count),)]
+        field: Array = scipy.fft.irfft(values, self.size[0], axis=-1, norm="forward", overwrite_x=True)
+        return field[..., :cells].copy()
 
 
-def _even_fast_size(least: int) -> int:
-    """An even FFT length of at least ``least``, a product of small primes."""
-    return 2 * scipy.fft.next_fast_len(max(math.ceil(least / 2), 1), real=True)
+def _errors(wanted: Array, own: Array) -> tuple[float, float]:
+    """Largest error of a covariance, and largest relative one of its variogram; the first value is that of lag 0."""
+    error = own - wanted
+    variogram = np.maximum(wanted[0] - wanted[1:], np.finfo(float).eps * wanted[0])  # not known any better
+    of_variogram = (np.abs(error[0] - error[1:]) / variogram).max(initial=0.0)
+    return float(np.abs(error).max()), float(of_variogram)
 
 
-def _negative_share(eigenvalues: Array) -> float:
-    """Share of the negative ones in the absolute sum over the periodic grid, of which the argument is an orthant."""
-    negative, total = np.maximum(-eigenvalues, 0.0), np.abs(eigenvalues)
-    for _ in range(eigenvalues.ndim):  # all but the end points of an axis stand for two frequencies
-        negative = 2 * negative.sum(axis=-1) - negative[..., 0] - negative[..., -1]
-        total = 2 * total.sum(axis=-1) - total[..., 0] - total[..., -1]
-    return float(negative / total)
+def _told(model: gstools.CovModel) -> str:
+    if model.is_isotropic:
+        return f"length {model.len_scale:g}"
+    return f"lengths {', '.join(f'{length:g}' for length in model.len_scale_vec)}"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "check_law", "check_sample", "settings_of_law"]
+__all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "axis_names", "check_law", "check_sample", "settings_of_law"]
 
 PARAMETERS = ("variance", "correlation_length", "smoothness")  # of the laws of this package
 """Names of the parameters of the laws of this package."""
@@ -19,12 +19,17 @@ PARAMETERS = ("variance", "correlation_length", "smoothness")  # of the laws of 
 Array = npt.NDArray[np.float64]
 
 
+def axis_names(name: str, dim: int | None) -> list[str]:
+    """Names of a parameter that has a value per axis, ``name_x``, …; of one value for all axes (None), ``name``."""
+    return [name] if dim is None else [f"{name}_{axis}" for axis in "xyz"[:dim]]
+
+
 @dataclass(frozen=True)
 class FieldSample:
     """One realization.
 
     Attributes:
-        Z: log A on T_ε, shape ``(cells,)*d``, indexed ``[y, x]``.
+        Z: log A on T_ε, shape ``cells[::-1]``, indexed ``[y, x]``.
         parameters: Values of the field's parameters in this realization.
     """
 

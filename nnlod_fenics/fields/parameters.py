@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields.arguments import is_positive
+from nnlod_fenics.fields.arguments import as_list, is_positive
 
-__all__ = ["Parameter", "parse_parameter"]
+__all__ = ["Parameter", "parse_lengths", "parse_parameter"]
 
 _FORMS = "a positive number, {uniform = [a, b]}, {loguniform = [a, b]}, {choice = [a, b, …]} or {cycle = [a, b, …]}"
 
@@ -79,3 +79,15 @@ def parse_parameter(key: str, given: Any) -> Parameter:
         if fits and kind in ("uniform", "loguniform") and len(values) == 2 and values[0] < values[1]:
             return Parameter(kind, tuple(map(float, values)))
     raise InputError(f"field.{key} must be {_FORMS} with positive values and a < b, got {given!r}.")
+
+
+def parse_lengths(dim: int, given: Any) -> Parameter | tuple[Parameter, ...]:
+    """Read the law of the correlation length, or a list of the laws of one per axis; see :func:`parse_parameter`."""
+    entries = as_list(given)
+    if entries is None:
+        return parse_parameter("correlation_length", given)
+    if len(entries) != dim:
+        raise InputError(
+            f"field.correlation_length must be one entry or a list of {dim} for d = {dim}, x first, got {given!r}."
+        )
+    return tuple(parse_parameter(f"correlation_length[{number}]", entry) for number, entry in enumerate(entries))

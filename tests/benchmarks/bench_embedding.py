@@ -42,14 +42,15 @@ def main() -> None:
         model = matern(dim, 1.0, 0.05, 0.5)
         build = fastest(lambda model=model, cells=cells: CirculantEmbedding(model, cells), 3)
         embedding = CirculantEmbedding(model, cells)
-        shape = (*(embedding.size,) * (dim - 1), embedding.size // 2 + 1, 2)
-        zeros, periodic = Zeros(shape), np.zeros((embedding.size,) * dim, dtype=np.complex128)
+        shape = (*(embedding.size[0],) * (dim - 1), embedding.size[0] // 2 + 1, 2)
+        zeros, periodic = Zeros(shape), np.zeros(embedding.size, dtype=np.complex128)
         draw = fastest(lambda e=embedding: e.draw(rng))
         noise = fastest(lambda shape=shape: rng.standard_normal(shape))
         rest = fastest(lambda e=embedding, z=zeros: e.draw(z))
         full = fastest(lambda p=periodic: scipy.fft.fftn(p, workers=1)) / 2
+        size = embedding.size[0]
         print(
-            f"{dim:3d} {cells:5d} {embedding.size:5d} | {1e3 * build:8.2f} | {1e3 * draw:7.3f} = {1e3 * noise:7.3f} + "
+            f"{dim:3d} {cells:5d} {size:5d} | {1e3 * build:8.2f} | {1e3 * draw:7.3f} = {1e3 * noise:7.3f} + "
             f"{1e3 * rest:7.3f} | {1e3 * full:13.3f} | {draw / rest:9.2f} {draw / full:10.2f}"
         )
 

@@ -12,8 +12,10 @@ import pytest
 from nnlod_fenics import Grid, InputError, local_matrices
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.describe import describe
 from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.dataset.layout import INDEX
+from nnlod_fenics.dataset.verify import verify_dataset
 from nnlod_fenics.fields import FieldSample, make_field, register_field
 
 SETTINGS = [
@@ -61,6 +63,29 @@ def test_content_is_what_the_settings_say(data):
     with h5py.File(data / INDEX, "r") as file:  # plain h5py, no code of ours
         assert file["Z"].shape == (10, 8, 8) and file["S"].shape == (10, 16, 16, 4)
         assert file["done"][...].all() and file.attrs["layout_version"] == 1
+
+
+def test_measurements_from_a_file_are_kept_with_the_data(tmp_path, monkeypatch):
+    """A turned field that takes them: reproducible from the dataset alone, and finished by rows that say the same."""
+    monkeypatch.chdir(tmp_path)
+    rows = [[0.2, 0.3, 1.0], [0.7, 0.6, -1.0], [0.9, 0.1, 0.0], [0.5, 0.1, 0.3]]
+    np.save("wells.npy", rows)
+    turned = ["field.correlation_length=[0.4, 0.1]", "field.angles=0.5", "field.mean=0.2", "dataset.realizations=4"]
+    folder = generate(config(*turned, "field.conditions=wells.npy"), tmp_path / "d")
+    Path("wells.npy").unlink()
+    dataset = Dataset(folder)
+    assert dataset.field_settings["conditions"] == rows and dataset.Z(3)[2, 1] == 1.0
+    assert dataset.parameters(0) == {
+        "variance": 0.5,
+        "correlation_length_x": 0.4,
+        "correlation_length_y": 0.1,
+        "smoothness": 0.5,
+    }
+    assert verify_dataset(dataset, 2).problems == []
+    assert "mean 0.2, conditions in 4 rows" in dict(describe(folder))["field"]
+    generate(config(*turned, f"field.conditions={rows}"), folder, resume=True)
+    with pytest.raises(InputError, match="cannot be resumed"):
+        generate(config(*turned), folder, resume=True)
 
 
 class Tilted:

@@ -7,36 +7,12 @@ import warnings
 import gstools
 import numpy as np
 import pytest
-from sample_covariance import assert_covariance, distances, formula
+from sample_covariance import assert_covariance, distances, formula, law_of
 
 from nnlod_fenics import InputError
 from nnlod_fenics.fields import CirculantEmbedding, covariance_model, matern
 
 DIMENSIONS = [(1, 24), (2, 6), (3, 4)]
-
-
-class UnitNoise:
-    """Stands in for a random generator: its noise is the unit vector ``number``."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def standard_normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        self.count = int(np.prod(shape))
-        noise = np.zeros(self.count)
-        noise[self.number] = 1
-        return noise.reshape(shape)
-
-
-def law_of(embedding: CirculantEmbedding) -> np.ndarray:
-    """The covariance matrix of a drawn field, without statistics.
-
-    A field is a linear map of white noise. Its matrix L, column by column, gives the covariance L Lᵀ.
-    """
-    first = UnitNoise(0)
-    columns = [embedding.draw(first).ravel()]  # type: ignore[arg-type]
-    columns += [embedding.draw(UnitNoise(k)).ravel() for k in range(1, first.count)]  # type: ignore[arg-type]
-    return sum(np.outer(column, column) for column in columns)
 
 
 @pytest.mark.parametrize("nu", [0.5, 1.0, 1.5])
@@ -64,7 +40,7 @@ def test_both_fields_of_a_pair_have_the_covariance_and_are_independent(dim, cell
 
 def test_embedding_that_fails_is_enlarged_until_exact():
     embedding = CirculantEmbedding(matern(2, 1.0, 0.3, 1.5), 64)
-    assert embedding.tried[0] == 128 and len(embedding.tried) > 1 and embedding.size == embedding.tried[-1]
+    assert embedding.tried[0] == (128, 128) and len(embedding.tried) > 1 and embedding.size == embedding.tried[-1]
     # the first size does have negative eigenvalues: those of the matrix itself, from formula (2.3)
     lag = np.minimum(np.arange(128), 128 - np.arange(128)) / 64
     eigenvalues = np.fft.fft2(formula(np.hypot(lag[:, None], lag[None]), 1.0, 0.3, 1.5)).real
@@ -133,7 +109,11 @@ def test_nugget_is_white_noise():
         (matern(2), (8.0,), "cells must be a positive integer, got 8.0"),
         (matern(2), (8, 1), "max_factor must be a number of at least 2, got 1"),
         (matern(2), (8, "big"), "max_factor must be a number of at least 2, got 'big'"),
-        (gstools.Gaussian(2, anis=0.5), (8,), "model must be isotropic"),
+        (matern(2), ((8, 8, 8),), r"cells must be a positive integer or 2 of them for d = 2, x first, got \(8, 8, 8\)"),
+        (matern(2), ((8, 0),), r"cells must be a positive integer or 2 of them for d = 2, x first, got \(8, 0\)"),
+        (matern(2), (8, 16.0, True, (1.0,)), r"lengths must be a positive number or 2 of them .*got \(1.0,\)"),
+        (matern(2), (8, 16.0, True, (1.0, 0.0)), r"lengths\[1\] must be a positive number, got 0.0"),
+        (matern(2), (8, 16.0, True, float("nan")), "lengths must be a positive number, got nan"),
     ],
 )
 def test_bad_arguments(model, arguments, message):

@@ -124,12 +124,12 @@ def test_embeddings_are_kept_for_lists_only_and_within_bounds(monkeypatch):
     assert len(built) == 3
     monkeypatch.setattr(hierarchical, "_KEPT_BYTES", 2 * built[0].nbytes)
     assert all(np.array_equal(lists.sample(1, k).Z, first[k]) for k in range(40))
-    assert len(lists._embeddings) == 2 and len(built) > 3
+    assert len(lists._samplers) == 2 and len(built) > 3
     built.clear()
     interval = make_field({"kind": "hierarchical", "correlation_length": {"uniform": [0.1, 0.3]}}, 2, 8)
     for k in range(5):
         interval.sample(1, k)
-    assert len(built) == 5 and not interval._embeddings
+    assert len(built) == 5 and not interval._samplers
 
 
 def test_hierarchical_field_tells_of_covariance_errors_once():

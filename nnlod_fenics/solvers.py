@@ -20,15 +20,15 @@ import scipy.sparse
 
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.functionals import face_outflow, face_weights
+from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
 from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess
-from nnlod_fenics.loads import element_loads, fine_load
-from nnlod_fenics.problem import Boundary, Problem, Source, check_problem
+from nnlod_fenics.loads import element_loads, fine_load, load_vector
+from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
 __all__ = ["FORMS", "NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
@@ -58,6 +58,7 @@ class Solution:
             (1 − C) u_H + Σ R_T where it was asked for.
         form: ``"galerkin"`` for a coarse solution in that form, else ``"petrov-galerkin"``.
         operator: K at all coarse nodes of the box, for the Galerkin form.
+        problem: What was solved.
     """
 
     grid: Grid
@@ -69,7 +70,7 @@ class Solution:
     u_fine: Array | None = None
     form: str = "petrov-galerkin"
     operator: scipy.sparse.csr_array | None = None
-    nonnegative: bool = False
+    problem: Problem = field(default_factory=Problem)
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
@@ -111,22 +112,25 @@ class Solution:
                 f"{self.method!r}{' in the Galerkin form' if self.operator is not None else ''}."
             )
         least, largest = np.nanmin(self.u), np.nanmax(np.abs(self.u))
-        return assess(self.grid, self.S, self.K, bool(self.nonnegative and least < -1e-6 * largest))
+        data = [load_vector(self.grid, self.problem), boundary_values(self.grid, self.problem.g)]
+        nonnegative = all(values.min() >= 0 for values in data)
+        return assess(self.grid, self.S, self.K, bool(nonnegative and least < -1e-6 * largest))
 
     def outflow(self, face: str) -> float:
         """−∫_Γ A ∂u/∂n ds through a face, see :class:`nnlod_fenics.functionals.Outflow`.
 
         Args:
-            face: ``"x=0"``, ``"x=1"``, ``"y=0"``, …
+            face: ``"xmin"``, ``"xmax"``, ``"ymin"``, … (also ``"x=0"``, ``"x=1"``, …)
 
         Returns:
             The consistent flux, positive where it leaves D.
         """
-        if self.S is None:
-            if self.A.ndim > self.grid.dim:
-                raise InputError(f"outflow by method {self.method!r} takes scalar coefficients, got matrices.")
-            return face_outflow(face, self.u, self.grid.refine(self.A), self.load)
-        return float(self._residual.ravel() @ face_weights(face, self.grid.dim, self.grid.coarse))
+        name = parse_face(self.grid, face)
+        if name not in self.grid.dirichlet:
+            return given_outflow(self.grid, self.problem, name)
+        if self.S is None and self.operator is None:
+            return face_outflow(name, self.grid, self.u, self.A, self.load)
+        return float(self._residual.ravel() @ face_weights(name, self.grid))
 
     @cached_property
     def _residual(self) -> Array:
@@ -183,7 +187,9 @@ class _Fem:
         seconds: dict[str, float] = {}
         with _timed(seconds, "solve"):
             u = self._solver.solve(A, self._problem).values()
-        return Solution(self._grid, "fem", A, u, seconds=seconds, u_fine=u, make_load=lambda: self._load)
+        return Solution(
+            self._grid, "fem", A, u, None, seconds, u, problem=self._problem, make_load=lambda: self._load
+        )
 
     @cached_property
     def _load(self) -> Array:
@@ -202,7 +208,6 @@ class _Coarse:
     def __init__(self, grid: Grid, problem: Problem, reconstruct: bool = False) -> None:
         self._grid, self._coarse, self._reconstruct = grid, CoarseSolver(grid, problem), reconstruct
         self._local = "condensed"
-        self._nonnegative = bool(self._coarse.load.min() >= 0 and self._coarse.boundary.min() >= 0)
 
     @cached_property
     def _loads(self) -> Array:
@@ -226,8 +231,7 @@ class _Coarse:
             lift = apply_local(grid, S, coarse.boundary) if coarse.lifted else None
         with _timed(seconds, "solve"):
             u = coarse.solve(K, load, lift)
-        solution = Solution(grid, self.method, A, u, S, seconds, make_load=lambda: load)
-        solution.nonnegative = self._nonnegative
+        solution = Solution(grid, self.method, A, u, S, seconds, problem=coarse.problem, make_load=lambda: load)
         return self._finish(solution)
 
     def _finish(self, solution: Solution) -> Solution:
@@ -275,7 +279,9 @@ class _Lod(_Coarse):
         with _timed(seconds, "solve"):
             lift = (K @ coarse.boundary.ravel()).reshape(grid.node_shape)
             u = coarse.solve(K[free][:, free], load, lift)
-        solution = Solution(grid, "lod", A, u, None, seconds, form="galerkin", operator=K, make_load=lambda: load)
+        solution = Solution(
+            grid, "lod", A, u, None, seconds, None, "galerkin", K, coarse.problem, make_load=lambda: load
+        )
         return self._finish(solution)
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:

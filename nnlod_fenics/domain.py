@@ -35,7 +35,7 @@ Runs = tuple[tuple[int, int], ...]
 
 
 def faces_of(dim: int) -> tuple[str, ...]:
-    """Names of the faces of a box: ``"xmin"``, ``"xmax"``, ``"ymin"``, …"""
+    """Names of the faces of a box, ``"xmin"``, ``"xmax"``, ``"ymin"``, and so on."""
     return tuple(f"{axis}{side}" for axis in "xyz"[:dim] for side in ("min", "max"))
 
 

@@ -129,8 +129,9 @@ class Grid:
         (64, (32, 32), (36, 4))
         >>> grid.patch_box(0)  # the patch of the element at the origin: where it starts, how many elements it has
         ((0, 0), (3, 3))
-        >>> Grid(dim=2, coarse=(11, 6), fine=(55, 30), ell=2, lengths=(2.2, 1.2), dirichlet=("ymin", "xmax"))
-        Grid(dim=2, coarse=[11, 6], fine=[55, 30], ell=2, coefficient=[55, 30], lengths=[2.2, 1.2], dirichlet=['xmax', 'ymin'])
+        >>> box = Grid(dim=2, coarse=(11, 6), fine=(55, 30), ell=2, lengths=(2.2, 1.2), dirichlet=("ymin", "xmax"))
+        >>> box.node_shape, box.num_free_nodes, box.dirichlet
+        ((7, 12), 66, ('xmax', 'ymin'))
     """
 
     dim: int
@@ -489,9 +490,7 @@ class Grid:
         around = np.pad(self.active, self.ell + 1)[window]
         inside = np.pad(np.ones((width,) * self.dim, dtype=bool), 1)
         nodes = (slice(r, (width + 1) * r + 1),) * self.dim
-        touched, bound = (
-            nodes_of(self._spread(cells, r))[nodes] for cells in (around & inside, around & ~inside)
-        )
+        touched, bound = (nodes_of(self._spread(cells, r))[nodes] for cells in (around & inside, around & ~inside))
         for face in self.dirichlet:
             axis, upper = face_axis(face)
             plane = ((self.coarse[axis] if upper else 0) - (int(position[axis]) - self.ell)) * r

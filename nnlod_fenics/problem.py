@@ -172,7 +172,7 @@ def _by_face(name: str, grid: Grid, given: Any, allowed: tuple[str, ...], kind: 
 
 
 def boundary_values(grid: Grid, g: Boundary) -> Array:
-    """g at the nodes on Γ_D.
+    """G at the nodes on Γ_D.
 
     Args:
         grid: The discretisation; ``grid.at_fine_scale`` for the nodes of T_h.
@@ -198,7 +198,7 @@ def boundary_values(grid: Grid, g: Boundary) -> Array:
 
 
 def fluxes(grid: Grid, flux: Boundary) -> dict[str, float | Function]:
-    """q on the faces of the box on which u is not given.
+    """Q on the faces of the box on which u is not given.
 
     Args:
         grid: The discretisation.

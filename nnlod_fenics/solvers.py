@@ -22,12 +22,12 @@ from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
 from nnlod_fenics.grid import Grid
+from nnlod_fenics.loads import element_loads, fine_load, load_vector
 from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
 from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess
-from nnlod_fenics.loads import element_loads, fine_load, load_vector
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
@@ -95,8 +95,7 @@ class Solution:
 
     @cached_property
     def load(self) -> Array:
-        """The load F(Λ_i) for the hat functions of the mesh of ``u``, shape as ``u``; with source correctors
-        F(Λ_i) − a(Σ_T R_T, Λ_i)."""
+        """The load F(Λ_i), with source correctors F(Λ_i) − a(Σ_T R_T, Λ_i), for the hats of the mesh of ``u``."""
         return self.make_load()
 
     @cached_property
@@ -104,7 +103,7 @@ class Solution:
         """Whether there are signs that a coarse solution in the Petrov–Galerkin form is wrong.
 
         Raises:
-            InputError: If the solution is none: by another method, or in the Galerkin form, which cannot lose stability.
+            InputError: If it is by another method, or in the Galerkin form, which cannot lose its stability.
         """
         if self.S is None:
             raise InputError(
@@ -187,9 +186,7 @@ class _Fem:
         seconds: dict[str, float] = {}
         with _timed(seconds, "solve"):
             u = self._solver.solve(A, self._problem).values()
-        return Solution(
-            self._grid, "fem", A, u, None, seconds, u, problem=self._problem, make_load=lambda: self._load
-        )
+        return Solution(self._grid, "fem", A, u, None, seconds, u, problem=self._problem, make_load=lambda: self._load)
 
     @cached_property
     def _load(self) -> Array:

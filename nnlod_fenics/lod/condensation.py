@@ -182,8 +182,10 @@ class Condensation:
         """Clear rows and columns of fine nodes and multipliers on Γ_D."""
         grid, labels = self.grid, self.plan.element
         position, last = grid.elements[elements], np.asarray(grid.coarse) - 1
-        low, high = ([f"{axis}{side}" in grid.dirichlet for axis in "xyz"[: grid.dim]] for side in ("min", "max"))
-        sides = ((position == 0) & low) + 2 * ((position == last) & high)
+        low, high = (
+            np.array([f"{axis}{side}" in grid.dirichlet for axis in "xyz"[: grid.dim]]) for side in ("min", "max")
+        )
+        sides = ((position == 0) & low).astype(int) + 2 * ((position == last) & high)
         step = np.where(labels.nodes, grid.ratio, 1)[:, None]
         for side in np.unique(sides, axis=0):
             touching = np.flatnonzero((sides == side).all(axis=1))

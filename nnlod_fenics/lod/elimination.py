@@ -378,9 +378,7 @@ def _plan_element(dim: int, ratio: int, loads: bool) -> tuple[Leaves, tuple[tupl
 
 
 @lru_cache(maxsize=64)
-def make_plan(
-    dim: int, ratio: int, ell: int, loads: bool = False, opened: tuple[Sides, ...] | None = None
-) -> Plan:
+def make_plan(dim: int, ratio: int, ell: int, loads: bool = False, opened: tuple[Sides, ...] | None = None) -> Plan:
     """Plan the elimination for all patches of a grid whose ends are free on the same sides.
 
     Args:

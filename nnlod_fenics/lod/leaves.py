@@ -65,9 +65,7 @@ def _coarse_mass(dim: int, ratio: int) -> Array:
 
 
 @lru_cache(maxsize=8)
-def leaf_templates(
-    ratio: int, leaves: Leaves, spread: int, tensor: bool, stretch: tuple[float, ...]
-) -> LeafTemplates:
+def leaf_templates(ratio: int, leaves: Leaves, spread: int, tensor: bool, stretch: tuple[float, ...]) -> LeafTemplates:
     """Build the templates for an element of volume one.
 
     Args:
@@ -86,9 +84,7 @@ def leaf_templates(
     return LeafTemplates(*([part[which] for part in found] for which in (0, 1)))
 
 
-def _template(
-    ratio: int, leaf: Leaf, origin: IntArray, spread: int, tensor: bool, forms: Array
-) -> tuple[Array, Array]:
+def _template(ratio: int, leaf: Leaf, origin: IntArray, spread: int, tensor: bool, forms: Array) -> tuple[Array, Array]:
     """``per_cell`` and ``constant`` of one leaf, whose lower corner is ``origin``."""
     dim = len(leaf.size)
     corners = lattice(*(2,) * dim)

@@ -90,7 +90,8 @@ def local_matrices(
     if method == "dolfinx":
         _refuse_options(device=(device, "cpu"), dtype=(np.dtype(dtype), np.dtype(np.float64)), chunk=(chunk, None))
         found = [_with_dolfinx(grid, a, chosen, correctors, loads) for a in batch]
-        matrices, phi = (None if parts[0] is None else np.stack(parts) for parts in zip(*found, strict=True))
+        matrices = np.stack([S for S, _ in found])
+        phi = np.stack([values for _, values in found if values is not None]) if correctors else None
     else:
         matrices, phi = _condensed(grid, batch, chosen, _Options(device, dtype, chunk, correctors), loads)
     results = [np.ascontiguousarray(matrices[..., : 2**grid.dim])]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from domain_reference import FILES, DomainReference
-from domains import GRIDS, Patches, coefficient_on, fine_solution, problem_on
+from domain_cases import GRIDS, Patches, coefficient_on, fine_solution, problem_on
+from domains import NAMES, load_domain
 from residuals import stiffness_matrix
 
 from nnlod_fenics import Grid, InputError
@@ -36,12 +36,11 @@ def galerkin_solution(grid: Grid, found: ElementEnergies, boundary: np.ndarray) 
     return np.where(grid.active_nodes, u.reshape(grid.node_shape), np.nan)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_known_answers(path):
-    reference = DomainReference(path)
-    grid = reference.grid
-    patches = Patches(grid, reference["A"], reference.problem)
-    found = element_energies(grid, reference["A"], stream(grid, patches, source=False), patches.loads)
+@pytest.mark.parametrize("name", NAMES)
+def test_known_answers(name):
+    grid, A, problem, reference = load_domain(name)
+    patches = Patches(grid, A, problem)
+    found = element_energies(grid, A, stream(grid, patches, source=False), patches.loads)
     K = reference["K_galerkin"]
     np.testing.assert_allclose(assembled(grid, found.matrices), K, rtol=0, atol=1e-12 * np.abs(K).max())
     load, expected = sum_local(grid, found.loads), reference["load_galerkin"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from domain_reference import FILES, DomainReference
-from domains import GRIDS, Patches, coefficient_on, problem_on
+from domain_cases import GRIDS, Patches, coefficient_on, problem_on
+from domains import NAMES, load_domain
 from residuals import corrector_residuals
 
 from nnlod_fenics import Grid, InputError
@@ -15,16 +15,15 @@ from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, 
 from nnlod_fenics.lod.correctors import solve_patches
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_known_answers(path):
-    reference = DomainReference(path)
-    grid = reference.grid
-    found = Patches(grid, np.where(grid.active_cells, reference["A"], np.nan), reference.problem)
+@pytest.mark.parametrize("name", NAMES)
+def test_known_answers(name):
+    grid, A, problem, reference = load_domain(name)
+    found = Patches(grid, np.where(grid.active_cells, A, np.nan), problem)
     np.testing.assert_allclose(found.S, reference["S"], rtol=0, atol=1e-12 * np.abs(reference["S"]).max())
     load = sum_local(grid, found.load)
     free = grid.free_nodes
     np.testing.assert_allclose(load[free], reference["b_corrected"][free], atol=1e-13)
-    solver = CoarseSolver(grid, reference.problem)
+    solver = CoarseSolver(grid, problem)
     u = solver.solve(coarse_operator(grid, found.S), load, apply_local(grid, found.S, solver.boundary))
     np.testing.assert_allclose(u, reference["u_corrected"], atol=1e-10)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from domains import GRIDS, Patches, coefficient_on, fine_solution, problem_on
+from domain_cases import GRIDS, Patches, coefficient_on, fine_solution, problem_on
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, sum_local

@@ -16,7 +16,7 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, check_law, make_field, settings_of_law
 from nnlod_fenics.functionals import Functional, check_functional, parse_functionals
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.lod.coarse import load_vector
+from nnlod_fenics.loads import load_vector
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
 from nnlod_fenics.montecarlo.job import Job, check_blocks

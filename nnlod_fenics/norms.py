@@ -101,16 +101,17 @@ def energy_product(u: Array, v: Array, A: Array, widths: tuple[float, ...]) -> f
         The integral.
     """
     d = u.ndim
+    if A.ndim == d:
+        parts = {(i, i): A for i in range(d)}
+    else:
+        parts = {(i, j): A[..., i, j] for i, j in np.ndindex(d, d)}
     total = 0.0
+    # A gradient has degree one per axis: two Gauss points per axis integrate products of them exactly.
     for point in _gauss_points(d):
         gradient, test = (
-            [_at_point(w, point, axis) / widths[d - 1 - axis] for axis in range(d - 1, -1, -1)] for w in (u, v)
+            [_derivative(w, axis, point) / widths[d - 1 - axis] for axis in range(d - 1, -1, -1)] for w in (u, v)
         )
-        if A.ndim == d:
-            flow = [A * slope for slope in gradient]
-        else:
-            flow = list(np.einsum("...ij,j...->i...", A, np.stack(gradient)))
-        total += sum(float(np.vdot(a, b)) for a, b in zip(flow, test, strict=True))
+        total += sum(float(np.vdot(part * gradient[j], test[i])) for (i, j), part in parts.items())
     return total * math.prod(widths) / 2**d
 
 
@@ -220,12 +221,17 @@ def _coarse_level(grid: Grid) -> Grid:
 
 
 def _l2(level: Grid, values: Array) -> float:
-    """L² norm: the square has degree two per axis, which two Gauss points per axis of a cell integrate exactly."""
-    total = 0.0
-    for point in _gauss_points(level.dim):
-        at = _at_point(values, point)
-        total += float(np.sum(at * at, where=level.active) if level.inactive else np.vdot(at, at))
-    return math.sqrt(total * math.prod(level.widths) / 2**level.dim)
+    means = _mean_squares(values)
+    total = np.sum(means, where=level.active) if level.inactive else np.sum(means)
+    return math.sqrt(float(total) * math.prod(level.widths))
+
+
+def _mean_squares(values: Array, axis: int = 0) -> Array:
+    """Means of u² over the cells. Along an axis, u is a mean and a slope with mean zero, which are orthogonal."""
+    if axis == values.ndim:
+        return values * values
+    low, high = (values[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None)))
+    return _mean_squares(low + high, axis + 1) / 4 + _mean_squares(high - low, axis + 1) / 12
 
 
 def _gauss_points(dim: int) -> Array:
@@ -233,8 +239,8 @@ def _gauss_points(dim: int) -> Array:
     return 0.5 + (np.array(list(np.ndindex(*(2,) * dim))) - 0.5) / np.sqrt(3.0)
 
 
-def _at_point(values: Array, point: Array, axis: int | None = None) -> Array:
-    """Q1 functions at one point of the unit cube of every cell, or, given an axis, their differences along it."""
+def _derivative(values: Array, axis: int, point: Array) -> Array:
+    """Difference along ``axis``, interpolation along the others, at one point of every cell's unit cube."""
     for k in range(values.ndim):
         low, high = np.moveaxis(values, k, 0)[:-1], np.moveaxis(values, k, 0)[1:]
         values = np.moveaxis(high - low if k == axis else (1 - point[k]) * low + point[k] * high, 0, k)

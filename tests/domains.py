@@ -1,4 +1,9 @@
-"""Known answers on boxes, with inactive elements, boundary conditions and wells; see tests/data/README.md."""
+"""Known answers of an independent code on boxes, with inactive elements, boundary conditions and wells.
+
+Keys beside those of the grid: ``A`` on T_ε, ``f``, ``wells`` (rows: point, rate), ``g`` at coarse nodes; ``S``;
+``K`` of all coarse nodes, ``b``, ``u``, and with source correctors ``b_corrected``, ``u_corrected``; ``u_fem`` at fine
+nodes, its quasi-interpolant ``I_u_fem``; ``K_galerkin``, ``load_galerkin``. NaN at nodes of no active element.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,9 @@ class Estimate:
     ξ standard normal.
 
     Attributes:
-        mean: Mean of the solution at the coarse nodes, shape ``(1/H + 1,)*d``.
+        grid: The discretisation.
+        mean: Mean of the solution at the coarse nodes, shape ``grid.node_shape``; as all fields, NaN at nodes of no
+            active element.
         standard_error: Standard errors of ``mean``.
         half_width: Half-widths of the confidence intervals of ``mean``, node by node.
         variance: Variance of the solution at the coarse nodes.
@@ -113,6 +115,7 @@ class Estimate:
         stopped: What ended the run: ``"samples"``, ``"tolerance"`` or ``"time"``.
     """
 
+    grid: Grid
     mean: Array
     standard_error: Array
     half_width: Array
@@ -152,11 +155,14 @@ class Estimate:
             "samples": self.samples,
             "seconds": self.seconds,
             "mean field": {
-                "norm": l2_norm(self.mean),
+                "norm": l2_norm(self.mean, self.grid),
                 "standard error": self.field_error,
-                "standard deviation of the solution": l2_norm(np.sqrt(np.maximum(self.variance, 0))),
+                "standard deviation of the solution": l2_norm(np.sqrt(np.maximum(self.variance, 0)), self.grid),
             },
-            "variance field": {"norm": l2_norm(self.variance), "standard error": self.variance_field_error},
+            "variance field": {
+                "norm": l2_norm(self.variance, self.grid),
+                "standard error": self.variance_field_error,
+            },
             "functionals": {
                 name: {k: v for k, v in asdict(value).items() if v is not None}
                 | {"interval": list(value.interval), "variance_interval": list(value.variance_interval)}
@@ -164,8 +170,8 @@ class Estimate:
             },
         }
         if self.network_bias is not None and self.network_bias_error is not None:
-            result["mean field"]["network bias"] = l2_norm(self.network_bias)
-            result["mean field"]["network bias, standard error"] = l2_norm(self.network_bias_error)
+            result["mean field"]["network bias"] = l2_norm(self.network_bias, self.grid)
+            result["mean field"]["network bias, standard error"] = l2_norm(self.network_bias_error, self.grid)
         if self.plan is not None:
             names = ("ratio", "cost_high", "cost_low", "explained", "gain")
             result["plan"] = {name: getattr(self.plan, name) for name in names}
@@ -187,31 +193,36 @@ def make_estimate(
     Returns:
         The result.
     """
-    statistics, shape, n = progress.statistics, (grid.coarse + 1,) * grid.dim, grid.num_nodes
+    statistics, n = progress.statistics, grid.num_nodes
+
+    def at_nodes(row: Array) -> Array:
+        return np.where(grid.active_nodes, row[:n].reshape(grid.node_shape), np.nan)
+
     rows = [
         row
         for found in (statistics.mean, statistics.variance)
         for row in (found.value, found.standard_error, found.half_width(settings.level))
     ]
-    mean, error, width, variance, variance_error, variance_width = (row[:n].reshape(shape) for row in rows)
+    mean, error, width, variance, variance_error, variance_width = map(at_nodes, rows)
     bias, bias_error = _network_bias(progress)
     functionals = {}
     for k, name in enumerate(names, start=n):
         extra = () if bias is None or bias_error is None else (float(bias[k]), float(bias_error[k]))
         functionals[name] = FunctionalEstimate(*(float(row[k]) for row in rows), *extra)
-    field_error = l2_norm(error)
+    field_error = l2_norm(error, grid)
     return Estimate(
+        grid=grid,
         mean=mean,
         standard_error=error,
         half_width=width,
         variance=variance,
         variance_standard_error=variance_error,
         variance_half_width=variance_width,
-        network_bias=None if bias is None else bias[:n].reshape(shape),
-        network_bias_error=None if bias_error is None else bias_error[:n].reshape(shape),
+        network_bias=None if bias is None else at_nodes(bias),
+        network_bias_error=None if bias_error is None else at_nodes(bias_error),
         functionals=functionals,
         field_error=field_error,
-        variance_field_error=l2_norm(variance_error),
+        variance_field_error=l2_norm(variance_error, grid),
         width=field_error if settings.target is None else functionals[settings.target].half_width,
         samples={kind: m.count for kind, m in sorted(progress.moments.items())},
         seconds=_seconds(progress, settings),

@@ -115,8 +115,7 @@ class Job:
         if target is not None:
             error = tolerance / float(half_width(1.0, LEAST_PAIRS - 1, self._settings.level))
             return error * error  # infinite where a power would overflow
-        nodes = (self._grid.coarse + 1,) * self._grid.dim
-        share = tolerance / l2_norm(np.sqrt(variance).reshape(nodes))
+        share = tolerance / l2_norm(np.sqrt(variance).reshape(self._grid.node_shape), self._grid)
         return float(variance.sum()) * share * share
 
     def _costs(self) -> tuple[float, float]:

@@ -201,7 +201,7 @@ def _identity(
         "field": settings_of_law(law),
         # a list: blocks keep their order
         "functionals": [[name, _text(functional)] for name, functional in functionals.items()],
-        "source": _digest(load_vector(Grid(grid.dim, grid.fine, grid.fine, 0), f).tobytes()),
+        "source": _digest(load_vector(grid.at_fine_scale, f).tobytes()),
     }
     if model is not None and "nn" in settings.models:
         identity["model"] = _fingerprint(model)

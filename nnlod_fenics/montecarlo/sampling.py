@@ -144,4 +144,5 @@ class Sampler:
             if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiu":
                 raise InputError(f"functional {name!r} must return a number, got {value!r:.60}.")
             values.append(float(value))
-        return np.concatenate([solution.coarse.ravel(), values])
+        at_nodes = np.where(self.grid.active_nodes, solution.coarse, 0.0)  # at others there is nothing to average
+        return np.concatenate([at_nodes.ravel(), values])

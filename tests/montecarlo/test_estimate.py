@@ -35,7 +35,7 @@ def test_errors_of_fields_are_norms_on_the_domain(dim, rng):
     grid = Grid(dim, 3, 6, 1)
     values = rng.exponential(size=(8, 1, grid.num_nodes))
     found = make_estimate(Progress({"samples": Moments.of(values)}, {}, None), grid, PLAIN, [], "")
-    nodal = (grid.coarse + 1,) * dim
+    nodal = grid.node_shape
     error = (values[:, 0].std(axis=0, ddof=1) / np.sqrt(8)).reshape(nodal)
     assert found.field_error == pytest.approx(norm_by_quadrature(error), rel=1e-12)
     assert found.width == found.field_error
@@ -44,6 +44,18 @@ def test_errors_of_fields_are_norms_on_the_domain(dim, rng):
     assert told["mean field"]["norm"] == pytest.approx(norm_by_quadrature(values[:, 0].mean(axis=0).reshape(nodal)))
     assert told["mean field"]["standard error"] == found.field_error
     assert told["variance field"]["standard error"] == found.variance_field_error
+
+
+def test_errors_of_fields_are_norms_on_a_part_of_a_box(rng):
+    grid = Grid(2, (3, 2), (6, 4), 1, lengths=(3.0, 0.5), active=[[True, True, True], [True, False, False]])
+    values = rng.exponential(size=(8, 1, grid.num_nodes)) * grid.active_nodes.ravel()
+    found = make_estimate(Progress({"samples": Moments.of(values)}, {}, None), grid, PLAIN, [], "")
+    mean = np.where(grid.active_nodes, values[:, 0].mean(axis=0).reshape(grid.node_shape), np.nan)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-12)
+    elements = [mean[0:2, 0:2], mean[0:2, 1:3], mean[0:2, 2:4], mean[1:3, 0:2]]  # of 1 by 1/4
+    expected = np.sqrt(sum(norm_by_quadrature(corners) ** 2 for corners in elements) / 4)
+    assert found.summary()["mean field"]["norm"] == pytest.approx(expected)
+    assert all(np.array_equal(np.isnan(field), ~grid.active_nodes) for field in found.fields.values())
 
 
 def test_the_bias_is_that_of_network_minus_reference(rng):

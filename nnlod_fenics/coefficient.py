@@ -101,7 +101,7 @@ def _without_inactive(grid: Grid, A: Any) -> Any:
     active = grid.active_cells
     filled = array.astype(np.float64)
     flat = filled.reshape(array.shape[:lead] + (active.size,) + array.shape[lead + d :])
-    index = (slice(None),) * lead
+    index: tuple[Any, ...] = (slice(None),) * lead
     flat[(*index, ~active.ravel())] = flat[(*index, slice(int(active.argmax()), int(active.argmax()) + 1))]
     return filled
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.ndimage
 
 from nnlod_fenics.errors import InputError
 
@@ -141,6 +140,8 @@ def check_domain(active: BoolArray, dirichlet: tuple[str, ...]) -> None:
     """
     if not active.any():
         raise InputError("active must hold at least one element, got a mask without any.")
+    import scipy.ndimage  # here: most grids need none of it
+
     parts, count = scipy.ndimage.label(active)
     if count > 1:
         _refuse_corners(parts)

@@ -6,7 +6,6 @@ the coarse load b, added up over elements the load of the fine problem, one by o
 
 from __future__ import annotations
 
-from functools import reduce
 from itertools import product
 from typing import Any
 
@@ -86,8 +85,9 @@ def _add_source(grid: Grid, problem: Problem, chosen: IntArray, live: IntArray, 
 def _along(weights: list[Array], values: Array) -> Array:
     """Apply a matrix along each axis of arrays but the first."""
     for axis, weight in enumerate(weights, start=1):
-        values = np.moveaxis(np.tensordot(weight, values, axes=(1, axis)), 0, axis)
-    return np.asarray(values, dtype=np.float64)
+        product = np.asarray(np.tensordot(weight, values, axes=(1, axis)), dtype=np.float64)
+        values = np.moveaxis(product, 0, axis)
+    return values
 
 
 def _add_flux(grid: Grid, face: str, value: Any, chosen: IntArray, live: IntArray, result: Array) -> None:
@@ -139,7 +139,9 @@ def load_vector(grid: Grid, f: Any = 1.0) -> Array:
     """
     problem = f if isinstance(f, Problem) else Problem(f)
     t = np.arange(grid.ratio + 1) / grid.ratio
-    hats = reduce(lambda product, _: np.kron(np.stack([1 - t, t], axis=1), product), range(grid.dim), np.ones((1, 1)))
+    hats: Array = np.ones((1, 1))
+    for _ in range(grid.dim):
+        hats = np.asarray(np.kron(np.stack([1 - t, t], axis=1), hats), dtype=np.float64)
     result = np.zeros(grid.num_nodes)
     everything = np.arange(grid.num_elements)
     for part in np.array_split(everything, max(grid.num_elements * len(hats) // _BATCH, 1)):
@@ -162,5 +164,6 @@ def fine_load(grid: Grid, problem: Problem) -> Array:
     result = np.zeros(grid.fine_node_shape)
     for local in product(*(range(r + 1),) * d):
         box = tuple(slice(k, k + (n - 1) * r + 1, r) for k, n in zip(local, grid.element_shape, strict=True))
-        result[box] += loads[(..., *local)]
+        index: tuple[Any, ...] = (..., *local)
+        result[box] += loads[index]
     return result

@@ -126,9 +126,10 @@ def coarse_mass_matrix(grid: Grid, boundary: bool = False) -> scipy.sparse.csr_a
         array([[4., 1.],
                [1., 4.]])
     """
-    n, local = grid.num_nodes, np.ones((1, 1))
+    n = grid.num_nodes
+    local: Array = np.ones((1, 1))
     for width in grid.widths:
-        local = np.kron(width / 6 * np.array([[2.0, 1.0], [1.0, 2.0]]), local)
+        local = np.asarray(np.kron(width / 6 * np.array([[2.0, 1.0], [1.0, 2.0]]), local), dtype=np.float64)
     nodes = grid.element_nodes[grid.active_elements]
     rows, columns = (np.broadcast_to(part, (len(nodes), *local.shape)) for part in (nodes[:, :, None], nodes[:, None]))
     entries = np.broadcast_to(local, rows.shape)

@@ -242,7 +242,7 @@ class Condensation:
     def _padded_elements(self, positions: IntArray) -> Tensor:
         """Blocks of elements, zero outside D; all are computed once and kept where memory allows."""
         grid, at = self.grid, positions[:, 1:]
-        inside = ((at >= 0) & (at < np.asarray(grid.coarse))).all(axis=1)
+        inside = np.asarray(((at >= 0) & (at < np.asarray(grid.coarse))).all(axis=1))
         own = grid.element_numbers(np.where(inside[:, None], at, 0))
         inside &= grid.active.ravel()[own]
         numbers = np.where(inside, positions[:, 0] * grid.num_elements + own, -1)

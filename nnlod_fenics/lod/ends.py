@@ -64,7 +64,7 @@ class PatchEnds:
             free[-1 if upper else 0] = False
         for other in range(1, grid.dim):  # any face of the patch's end
             padded = np.pad(free, [(ell, ell) if k == other else (0, 0) for k in range(grid.dim)])
-            free = np.lib.stride_tricks.sliding_window_view(padded, 2 * ell + 1, axis=other).any(axis=-1)
+            free = np.asarray(np.lib.stride_tricks.sliding_window_view(padded, 2 * ell + 1, axis=other).any(axis=-1))
         result = np.zeros_like(free)
         if upper:
             result[: max(n - ell, 0)] = free[ell:]

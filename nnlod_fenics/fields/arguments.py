@@ -15,7 +15,10 @@ __all__ = ["as_list", "check_dim", "check_number", "check_positive", "is_number"
 
 def is_number(value: Any) -> bool:
     """Whether a value is a finite real number (NumPy's count, True and False do not)."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floating-point numbers
+        return False
 
 
 def is_positive(value: Any) -> bool:

@@ -280,6 +280,7 @@ def test_bad_angles_elsewhere():
         ("8", None, "cells must be a positive integer, got '8'"),
         (8, (1.0, 2.0, 3.0), r"lengths must be a positive number or 2 of them for d = 2, x first, got \(1\.0, 2\.0, 3"),
         (8, (1.0, float("inf")), r"lengths\[1\] must be a positive number, got inf"),
+        (8, 10**400, "lengths must be a positive number, got 1000"),
         (8, -1, "lengths must be a positive number, got -1"),
         (8, "long", "lengths must be a positive number, got 'long'"),
     ],

@@ -9,13 +9,13 @@ import pytest
 from domain_cases import GRIDS, coefficient_on, problem_on
 from domains import NAMES, load_domain
 
-from nnlod_fenics import Grid, InputError, local_matrices, solve
+from nnlod_fenics import Grid, InputError, local_matrices, make_field, solve
 from nnlod_fenics.domain import faces_of
 from nnlod_fenics.loads import load_vector
 from nnlod_fenics.lod.coarse import sum_local
 from nnlod_fenics.lod.interpolation import quasi_interpolation
 from nnlod_fenics.lod.reconstruction import reconstruct
-from nnlod_fenics.norms import prolong
+from nnlod_fenics.norms import energy_norm, prolong
 from nnlod_fenics.problem import Problem, boundary_values
 from nnlod_fenics.solvers import make_solver
 
@@ -114,6 +114,17 @@ def test_errors_decay_with_the_layers():
         found = solved(grid, A, problem, source_correctors=True, reconstruct=True)
         errors.append(largest(found.u_fine - fine))
     assert errors[1] < 0.4 * errors[0] and errors[2] < 0.4 * errors[1]
+
+
+def test_energy_of_the_reconstruction():
+    """At σ² = 1 and ℓ = 3 the reconstructed solution is within 0.2 % of the fine one in energy."""
+    grid = Grid(2, 12, 96, 3)
+    law = make_field({"kind": "lognormal", "variance": 1.0, "correlation_length": 0.05}, 2, 96)
+    A = law.sample(seed=1, index=0).A
+    fine = solve(grid, A, "fem").u
+    for options in FORMS[1:]:
+        found = solve(grid, A, reconstruct=True, **options)
+        assert energy_norm(grid, found.u_fine - fine, A) < 2e-3 * energy_norm(grid, fine, A)
 
 
 def test_reconstruction_is_that_of_the_stored_correctors():

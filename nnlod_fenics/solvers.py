@@ -26,17 +26,14 @@ from nnlod_fenics.loads import element_loads, fine_load, load_vector
 from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
 from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
-from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.lod.local import FORMS, local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
-__all__ = ["FORMS", "NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
+__all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
 
 Array = npt.NDArray[np.float64]
-
-FORMS = ("petrov-galerkin", "galerkin")
-"""Forms of the coarse problem of ``lod``."""
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
 """Names of the methods as figures and reports call them."""

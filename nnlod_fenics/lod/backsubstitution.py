@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -17,7 +18,7 @@ from nnlod_fenics.lod.condensation import Condensation
 from nnlod_fenics.lod.dense import Factors
 from nnlod_fenics.lod.elimination import HAT, Labels, Merge, make_plan
 
-__all__ = ["default_rows", "solve_correctors"]
+__all__ = ["default_rows", "solve_correctors", "solve_traces"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -46,15 +47,40 @@ def solve_correctors(
     if grid.trivial_fine_scale:
         return condensation.patches(positions), result
     matrices = result.new_empty((len(positions), grid.num_patch_nodes, condensation.sources))
-    recording = copy.copy(condensation)  # other threads go on with the original
-    for places in condensation.ends.alike(grid.element_numbers(positions[:, 1:])):
-        recording.record = {}
+    for places, recording in _recorded(condensation, positions):
         own = torch.from_numpy(places).to(condensation.device)
-        matrices[own] = recording.patches(positions[places])
+        matrices[own] = recording.matrices
         part = result.new_zeros((len(places), *shape[1:]))
-        _BackSubstitution(recording, recording.record).fill(part, None if weights is None else weights[own])
+        recording.fill(part, None if weights is None else weights[own])
         result[own] = part
     return matrices, result
+
+
+def solve_traces(condensation: Condensation, positions: IntArray) -> Iterator[tuple[IntArray, IntArray, Tensor]]:
+    """What the correctors of some elements are on the boundaries of all elements of their patches.
+
+    Args:
+        condensation: The condensation of the coefficients, which keeps its elements.
+        positions: Realization and position of T (x first), shape ``(k, 1 + d)``.
+
+    Yields:
+        For each element of a patch, and patches with the same open sides: its offset from T in elements, the places of
+        the patches in ``positions``, and the values of φ_{T,j}, and of R_T with loads, in the rows of the element's
+        block without its sources: at its fine boundary nodes; at its hats, −1 for its own on T; its multipliers; and
+        with loads −1 for that of R_T on T. Shape ``(patches, m, columns)``.
+    """
+    for places, recording in _recorded(condensation, positions):
+        for offset, values in recording.traces():
+            yield offset, places, values
+
+
+def _recorded(condensation: Condensation, positions: IntArray) -> Iterator[tuple[IntArray, _BackSubstitution]]:
+    """Eliminate patches and keep the factors; those with the same open sides at a time."""
+    recording = copy.copy(condensation)  # other threads go on with the original
+    for places in condensation.ends.alike(condensation.grid.element_numbers(positions[:, 1:])):
+        recording.record = {}
+        matrices = recording.patches(positions[places])
+        yield places, _BackSubstitution(recording, recording.record, matrices)
 
 
 def default_rows(grid: Grid, itemsize: int, free: int) -> int:
@@ -93,13 +119,26 @@ def _child(values: Tensor, merge: Merge, child: int, size: int) -> Tensor:
 
 
 class _BackSubstitution:
-    def __init__(self, condensation: Condensation, record: dict[tuple[int | str, ...], Any]) -> None:
+    def __init__(self, condensation: Condensation, record: dict[tuple[int | str, ...], Any], matrices: Tensor) -> None:
+        self.matrices = matrices
         self.grid, self.plan, self.record = condensation.grid, record["plan",], record
         self.device = condensation.device
         self.condensation = condensation
 
     def fill(self, result: Tensor, weights: Tensor | None = None) -> None:
         """Write the correctors of all patches, or combinations of them, shape ``(k, columns, nodes, …)``."""
+        for which, values, offset in self._strips(weights):
+            for element, known, at in self._open(self.grid.dim - 1, which, values, offset):
+                self._element(element, known, at, result)
+
+    def traces(self) -> Iterator[tuple[IntArray, Tensor]]:
+        """For all elements of the patches the offset from T, and the values on their boundaries in all patches."""
+        for which, values, offset in self._strips(None):
+            for _, known, at in self._open(self.grid.dim - 1, which, values, offset):
+                yield at - self.grid.ell, self._own(known)
+
+    def _strips(self, weights: Tensor | None) -> Iterator[tuple[IntArray, Tensor, IntArray]]:
+        """Which strip, its values, and its position in the patch in elements, strip by strip."""
         ell, column = self.grid.ell, self.condensation.column
         carried = self._carried() if weights is None else self._carried() @ weights
         faces = self._faces(carried)
@@ -110,7 +149,7 @@ class _BackSubstitution:
             values = torch.cat([faces[k], faces[k + 1], own, source], dim=1)
             offset = np.zeros(self.grid.dim, dtype=np.int64)
             offset[0] = k
-            self._open(self.grid.dim - 1, strips[:, k], values, offset, result)
+            yield strips[:, k], values, offset
 
     def _carried(self) -> Tensor:
         """Values of the carried rows: hats 0, multipliers λ, sources −1 for their own column."""
@@ -144,18 +183,22 @@ class _BackSubstitution:
                 faces[number] = _eliminated(factors, everything, torch.cat([faces[neighbour], near], dim=1))
         return faces
 
-    def _open(self, level: int, which: IntArray, values: Tensor, offset: IntArray, result: Tensor) -> None:
+    def _open(
+        self, level: int, which: IntArray, values: Tensor, offset: IntArray
+    ) -> Iterator[tuple[IntArray, Tensor, IntArray]]:
         """Go from blocks of a level down to elements.
 
         Args:
             level: Number of window merges behind the blocks.
             which: Block of each patch, shape ``(k,)``.
-            values: Values of its rows, shape ``(k, m, 2^d)``.
+            values: Values of its rows, shape ``(k, m, columns)``.
             offset: Position of the block in the patch, in elements.
-            result: Where to write.
+
+        Yields:
+            The same of elements.
         """
         if level == 0:
-            self._element(which, values, offset, result)
+            yield which, values, offset
             return
         merge = self.plan.windows[level - 1]
         if merge.eliminated:
@@ -165,7 +208,7 @@ class _BackSubstitution:
         size = len(self.plan.windows[level - 2].labels) if level > 1 else len(self.plan.element)
         for child in range(len(merge.offsets)):
             position = offset + merge.offsets[child] - merge.offsets[0]
-            self._open(level - 1, children[:, child], _child(values, merge, child, size), position, result)
+            yield from self._open(level - 1, children[:, child], _child(values, merge, child, size), position)
 
     def _element(self, which: IntArray, values: Tensor, offset: IntArray, result: Tensor) -> None:
         slots = self.record["elements",][which]
@@ -174,10 +217,7 @@ class _BackSubstitution:
             return
         rows = torch.from_numpy(inside).to(self.device)
         chosen, values = torch.from_numpy(slots[inside]).to(self.device), values[rows]
-        labels, count = self.plan.element, 2**self.grid.dim
-        rest = len(labels) - self.condensation.sources
-        own = torch.cat([values[:, :rest], values[:, rest + count :]], dim=1)  # with the load, as the parts have it
-        own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, rest : rest + count]
+        own = self._own(values)
         parts = [own]
         for level in range(len(self.plan.inside) - 1, -1, -1):
             below = self._labels_inside(level - 1)
@@ -189,6 +229,14 @@ class _BackSubstitution:
                     finer[at] = _child(full, part.merge, child, len(below[at]))
             parts = finer
         self._leaves(parts, chosen, rows, offset, result)
+
+    def _own(self, values: Tensor) -> Tensor:
+        """Values of an element's rows without the sources, which are added to its hats."""
+        labels, count = self.plan.element, 2**self.grid.dim
+        rest = len(labels) - self.condensation.sources
+        own = torch.cat([values[:, :rest], values[:, rest + count :]], dim=1)
+        own[:, torch.from_numpy(labels.at(HAT)).to(self.device)] += values[:, rest : rest + count]
+        return own
 
     def _labels_inside(self, level: int) -> list[Labels]:
         """Labels of the parts of an element after a step of merging; of the leaves for −1."""

@@ -130,6 +130,23 @@ class Condensation:
 
     # -- levels 1 and 2 ----------------------------------------------------------------------------------
 
+    def kept_blocks(self, which: IntArray) -> Tensor:
+        """Blocks of active elements without the sources: those that are kept, or computed anew.
+
+        Args:
+            which: Numbers ``realization * num_elements + element``.
+
+        Returns:
+            Shape ``(len(which), m, m)``: nodes, hats, multipliers, and with loads the load.
+        """
+        if self._kept_elements is None:
+            blocks = self._compute_elements(which)
+        else:
+            blocks = self._kept_elements[torch.from_numpy(self._kept_slots[which]).to(self.device)]
+        rest, count = len(self.plan.element) - self.sources, 2**self.grid.dim
+        rows = torch.cat([torch.arange(rest), torch.arange(rest + count, len(self.plan.element))]).to(self.device)
+        return blocks[:, rows][:, :, rows]
+
     def element_blocks(self, which: IntArray) -> Tensor:
         """Blocks of elements.
 
@@ -246,7 +263,7 @@ class Condensation:
         own = grid.element_numbers(np.where(inside[:, None], at, 0))
         inside &= grid.active.ravel()[own]
         numbers = np.where(inside, positions[:, 0] * grid.num_elements + own, -1)
-        if self.record is not None:
+        if self.record is not None and self._kept_elements is None:  # the factors inside elements are wanted too
             self._note(np.where(inside, np.cumsum(inside) - 1, -1), "elements")
             m = len(self.plan.element)
             result = torch.zeros((len(numbers), m, m), device=self.device, dtype=self.dtype)

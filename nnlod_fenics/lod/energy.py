@@ -25,7 +25,7 @@ from nnlod_fenics.grid import Grid, lattice
 from nnlod_fenics.lod.interpolation import element_hats
 from nnlod_fenics.lod.leaves import cell_forms
 
-__all__ = ["ElementEnergies", "ElementEnergy", "element_energies", "stream_energies"]
+__all__ = ["ElementEnergies", "ElementEnergy", "element_energies", "order_of_energies", "stream_energies"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -163,16 +163,25 @@ def stream_energies(
     if forces.shape != (grid.num_elements, (grid.ratio + 1) ** grid.dim):
         expected = (grid.num_elements, (grid.ratio + 1) ** grid.dim)
         raise InputError(f"loads must have shape {expected}, got {forces.shape}.")
-    last = grid.element_numbers(np.minimum(grid.elements + grid.ell, np.asarray(grid.coarse) - 1))
-    order = [int(number) for number in grid.active_elements[np.argsort(last[grid.active_elements], kind="stable")]]
+    order, last = order_of_energies(grid)
     done = 0
     for element, phi, source in _checked(grid, correctors):
         basis.add(element, phi, source)
         while done < len(order) and last[order[done]] <= element:
-            yield _energy(order[done], basis, elements, forces)
+            yield _energy(int(order[done]), basis, elements, forces)
             done += 1
     for number in order[done:]:  # whose last element is inactive
-        yield _energy(number, basis, elements, forces)
+        yield _energy(int(number), basis, elements, forces)
+
+
+def order_of_energies(grid: Grid) -> tuple[IntArray, IntArray]:
+    """The order in which energies become known while correctors come in the order of their elements.
+
+    Returns:
+        Numbers of the active elements in that order; and for all elements that of the last one within ℓ layers.
+    """
+    last = grid.element_numbers(np.minimum(grid.elements + grid.ell, np.asarray(grid.coarse) - 1))
+    return grid.active_elements[np.argsort(last[grid.active_elements], kind="stable")], last
 
 
 def element_energies(

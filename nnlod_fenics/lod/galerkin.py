@@ -6,6 +6,7 @@ it is never worse than that of u_H = 0, and its matrix is positive definite.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ import numpy.typing as npt
 import scipy.sparse
 
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.lod.energy import stream_energies
+from nnlod_fenics.lod.energy import ElementEnergy, stream_energies
 from nnlod_fenics.lod.finescale import stream_correctors
 
-__all__ = ["GalerkinSystem", "galerkin_system"]
+__all__ = ["GalerkinSystem", "galerkin_matrices", "galerkin_system"]
 
 Array = npt.NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def galerkin_system(grid: Grid, A: Array, loads: Array, method: str = "condensed
     K = scipy.sparse.csr_array((n, n))
     rows: list[npt.NDArray[np.int64]] = []
     entries: list[Array] = []
-    for energy in stream_energies(grid, A, stream_correctors(grid, A, loads, method), loads):
+    for energy in _energies(grid, A, loads, method):
         nodes = grid.patch_nodes[energy.element]
         inside = nodes >= 0
         load[nodes[inside]] += (energy.load - energy.coupling)[inside]
@@ -63,6 +64,35 @@ def galerkin_system(grid: Grid, A: Array, loads: Array, method: str = "condensed
     if rows:
         K = K + _sum(n, rows, entries)
     return GalerkinSystem(K, load.reshape(grid.node_shape))
+
+
+def galerkin_matrices(grid: Grid, A: Array, loads: Array, method: str = "condensed") -> tuple[Array, Array]:
+    """The local matrices of the Galerkin form, and what elements add to its load.
+
+    Args:
+        grid: The discretisation.
+        A: Checked coefficient on T_ε.
+        loads: F_T at the fine nodes of all elements.
+        method: ``"condensed"`` or ``"dolfinx"``, for the correctors.
+
+    Returns:
+        K_E, shape ``(num_elements, (2ℓ+2)^d, (2ℓ+2)^d)``, rows and columns of the nodes ``grid.patch_nodes``, and
+        F_E((1 − C)Λ_i) − ∫_E A ∇R·∇(1 − C)Λ_i, shape ``(num_elements, (2ℓ+2)^d)``; zero for inactive elements.
+    """
+    n = grid.num_patch_nodes
+    matrices, load = np.zeros((grid.num_elements, n, n)), np.zeros((grid.num_elements, n))
+    for energy in _energies(grid, A, loads, method):
+        matrices[energy.element], load[energy.element] = energy.matrix, energy.load - energy.coupling
+    return matrices, load
+
+
+def _energies(grid: Grid, A: Array, loads: Array, method: str) -> Iterator[ElementEnergy]:
+    """The energies on active elements: from traces where that is possible, else from whole correctors."""
+    if method == "condensed" and not grid.trivial_fine_scale:
+        from nnlod_fenics.lod.traces import condensed_energies  # which loads PyTorch
+
+        return condensed_energies(grid, A, loads)
+    return stream_energies(grid, A, stream_correctors(grid, A, loads, method), loads)
 
 
 def _sum(n: int, nodes: list[npt.NDArray[np.int64]], matrices: list[Array]) -> scipy.sparse.csr_array:

@@ -15,9 +15,10 @@ from nnlod_fenics.lod.reconstruction import pad_patch
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.scaling import exponent_of, scale_back, scale_batch
 
-__all__ = ["local_matrices"]
+__all__ = ["FORMS", "local_matrices"]
 
 METHODS = ("condensed", "dolfinx")
+FORMS = ("petrov-galerkin", "galerkin")
 
 
 def local_matrices(
@@ -31,8 +32,9 @@ def local_matrices(
     elements: npt.ArrayLike | None = None,
     correctors: bool = False,
     source: Problem | None = None,
+    form: str = "petrov-galerkin",
 ) -> Any:
-    """Compute the local matrices S_T of (3.6) for the elements of T_H.
+    """Compute the local matrices S_T of (3.6) for the elements of T_H, or those of the Galerkin form.
 
     Args:
         grid: The discretisation.
@@ -52,6 +54,8 @@ def local_matrices(
 
         source: A problem whose loads get source correctors R_T: a(R_T, w) = F_T(w) for all w in W(N^ℓ(T)), where
             F_T holds sources, fluxes and wells of T.
+        form: ``"petrov-galerkin"``; or ``"galerkin"`` for the matrices K_E[i, j] = ∫_E A ∇(1 − C)Λ_i·∇(1 − C)Λ_j, of
+            all elements and on the CPU, from patches of ℓ layers around those within ℓ layers of E.
 
     Returns:
         S, shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
@@ -63,6 +67,9 @@ def local_matrices(
           ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D; see
           :func:`nnlod_fenics.lod.reconstruction.reconstruct`;
         * with both, R_T likewise, shape ``(number of elements, (2ℓ+1) r + 1, …)``.
+
+        In the Galerkin form K_E, shape ``(number of elements, (2ℓ+2)^d, (2ℓ+2)^d)``, symmetric, and with ``source``
+        what E adds to the load, F_E((1 − C)Λ_i) − ∫_E A ∇ΣR_T·∇(1 − C)Λ_i.
 
     Raises:
         InputError: If an argument does not fit, A is so large or small that S_T leaves the range of its type, or
@@ -81,6 +88,17 @@ def local_matrices(
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {METHODS}, got {method!r}.")
+    if form not in FORMS:
+        raise InputError(f"form must be one of {FORMS}, got {form!r}.")
+    special: dict[str, tuple[Any, Any]] = {
+        "device": (device, "cpu"),
+        "dtype": (np.dtype(dtype), np.dtype(np.float64)),
+        "chunk": (chunk, None),
+    }
+    if form == "galerkin":
+        special |= {"elements": (elements, None), "correctors": (correctors, False)}
+        _refuse_options("form 'petrov-galerkin'", "form 'galerkin'", special)
+        return _galerkin(grid, check_coefficient(grid, A, batched=True), method, source)
     coefficient = check_coefficient(grid, A, batched=True)
     chosen = _check_elements(grid, elements)
     batched = (coefficient.ndim - grid.dim) % 2 == 1
@@ -88,7 +106,7 @@ def local_matrices(
     batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
     loads, load_exponent = (None, 0) if source is None else _scaled_loads(grid, source)
     if method == "dolfinx":
-        _refuse_options(device=(device, "cpu"), dtype=(np.dtype(dtype), np.dtype(np.float64)), chunk=(chunk, None))
+        _refuse_options("method 'condensed'", "method 'dolfinx'", special)
         found = [_with_dolfinx(grid, a, chosen, correctors, loads) for a in batch]
         matrices = np.stack([S for S, _ in found])
         phi = np.stack([values for _, values in found if values is not None]) if correctors else None
@@ -115,11 +133,21 @@ def _scaled_loads(grid: Grid, problem: Problem) -> tuple[npt.NDArray[np.float64]
     return np.ldexp(loads, -exponent), exponent
 
 
-def _refuse_options(**options: tuple[Any, Any]) -> None:
-    """Refuse options of ``"condensed"`` that differ from their defaults."""
+def _refuse_options(needed: str, found: str, options: dict[str, tuple[Any, Any]]) -> None:
+    """Refuse options that differ from their defaults where they do not apply."""
     for name, (given, default) in options.items():
-        if given != default:
-            raise InputError(f"{name} applies to method 'condensed' only, got {str(given)!r} with method 'dolfinx'.")
+        if given is not default and given != default:
+            raise InputError(f"{name} applies to {needed} only, got {str(given)!r} with {found}.")
+
+
+def _galerkin(grid: Grid, A: npt.NDArray[np.float64], method: str, source: Problem | None) -> Any:
+    from nnlod_fenics.lod.galerkin import galerkin_matrices
+
+    batched = (A.ndim - grid.dim) % 2 == 1
+    loads = element_loads(grid, Problem(f=0.0) if source is None else source)
+    found = [galerkin_matrices(grid, a, loads, method) for a in (A if batched else A[None])]
+    matrices, load = (np.stack(parts) if batched else parts[0] for parts in zip(*found, strict=True))
+    return matrices if source is None else (matrices, load)
 
 
 class _Options:

@@ -212,3 +212,24 @@ def test_solutions_scale(scale):
     found = solved(grid, scale * A, few, source_correctors=True, reconstruct=True)
     np.testing.assert_allclose(found.u, plain.u, rtol=1e-9)
     np.testing.assert_allclose(found.u_fine, plain.u_fine, rtol=1e-9)
+
+
+@pytest.mark.parametrize("tensor", [False, True], ids=["scalar", "matrices"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_galerkin_matrices(name, tensor):
+    """Both methods agree; symmetric, positive semidefinite, zero sums; they add up to the system."""
+    grid = GRIDS[name]
+    A, problem = coefficient_on(grid, tensor), problem_on(grid)
+    K, load = local_matrices(grid, A, source=problem, form="galerkin")
+    other, other_load = local_matrices(grid, A, source=problem, form="galerkin", method="dolfinx")
+    scale = largest(K)
+    assert largest(K - other) < 1e-10 * scale and largest(load - other_load) < 1e-9 * largest(load)
+    assert largest(K - np.swapaxes(K, 1, 2)) == 0 and largest(K.sum(axis=2)) < 1e-10 * scale
+    assert np.linalg.eigvalsh(K).min() > -1e-10 * scale
+    np.testing.assert_allclose(local_matrices(grid, 4 * A, form="galerkin"), 4 * K, rtol=0, atol=1e-12 * scale)
+    whole = np.zeros((grid.num_nodes + 1,) * 2)  # patch nodes outside the box have number -1
+    for nodes, matrix in zip(grid.patch_nodes, K, strict=True):
+        np.add.at(whole, (nodes[:, None], nodes[None]), matrix)
+    found = solved(grid, A, problem, form="galerkin")
+    assert largest(found.operator.toarray() - whole[:-1, :-1]) < 1e-12 * scale
+    np.testing.assert_allclose(found.load, sum_local(grid, load), atol=1e-12)

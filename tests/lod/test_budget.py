@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +17,19 @@ from nnlod_fenics.lod.condensation import Condensation, default_chunk
 
 GRID = Grid(2, 6, 72, 1)
 PEAK = """
-import resource
 import sys
+from pathlib import Path
 import numpy as np
 from nnlod_fenics import Grid, local_matrices
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 dim, coarse, fine, correctors = map(int, sys.argv[1:])
 local_matrices(Grid(dim, coarse, coarse, 1), np.ones((coarse,) * dim))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 grid = Grid(dim, coarse, fine, 1)
 A = np.exp(np.random.default_rng(0).standard_normal(grid.coefficient_shape))
 local_matrices(grid, A, elements=[0], chunk=1, correctors=bool(correctors))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 """
 
 
@@ -43,15 +46,17 @@ def needed(grid: Grid, correctors: bool) -> int:
 @pytest.mark.parametrize("correctors", [False, True])
 @pytest.mark.parametrize("grid", [Grid(2, 1, 128, 1), Grid(3, 1, 10, 1)], ids=["2d", "3d"])
 def test_what_is_counted_is_what_is_taken(grid, correctors):
-    """One element, one patch: the process takes no more than is counted, up to a factor of two, and not far less.
+    """One element, one patch: the process takes what is counted, up to a factor of two.
 
-    Its peak before the work, at its imports, hides a part of what the work takes.
+    Measured by the peak of the address space, for ``ru_maxrss`` begins with that of the process that started this one.
     """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak is read from /proc")
     numbers = [str(number) for number in (grid.dim, grid.coarse, grid.fine, int(correctors))]
     command = [sys.executable, "-c", PEAK, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert 0.1 < int(done.stdout) / needed(grid, correctors) < 2
+    assert 0.5 < int(done.stdout) / needed(grid, correctors) < 2
 
 
 def test_too_little_memory_is_told_before_the_work(monkeypatch):

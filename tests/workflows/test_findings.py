@@ -392,7 +392,9 @@ def test_differences():
     surely = differences(grid, hats([1.1, 1.11, 2.1], 4), hats([1.0, 1.0, 2.0], 16))
     assert surely["nodes surely above"] == pytest.approx(1 / 9)
     same = differences(grid, hats([1.1, 0.9, 1.6], 4), hats([1.0, 1.0, 2.0], 4))
-    assert same["amplitude"] == pytest.approx(part["amplitude"])
+    found, expected = dict(same["amplitude"]), dict(part["amplitude"])
+    assert found.pop("values") == pytest.approx(expected.pop("values"))  # newer pytest compares no lists in a table
+    assert found == pytest.approx(expected)
 
 
 def test_differences_to_fine_solutions_are_those_to_their_quasi_interpolation(rng):

@@ -30,7 +30,7 @@ from nnlod_fenics.domain import (
 )
 from nnlod_fenics.errors import InputError
 
-__all__ = ["Grid", "lattice"]
+__all__ = ["Grid", "lattice", "told_apart"]
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -549,3 +549,22 @@ class Grid:
         for axis in range(self.dim if cell_axes is None else cell_axes):
             values = np.repeat(values, times, axis=axis)
         return values
+
+
+def told_apart(one: Grid, other: Grid) -> tuple[str, str]:
+    """Two grids for a message on how they differ: in a line each, whatever their inactive elements.
+
+    Args:
+        one: A grid.
+        other: Another one.
+
+    Returns:
+        Their representations; where these are the same, with an element that is active in one of them only, if any is.
+    """
+    texts = repr(one), repr(other)
+    if texts[0] != texts[1] or one == other:
+        return texts
+    element = int(np.flatnonzero(one.active != other.active)[0])
+    states = ("active" if grid.active.flat[element] else "inactive" for grid in (one, other))
+    first, second = (f"{text[:-1]}, element {element} {state})" for text, state in zip(texts, states, strict=True))
+    return first, second

@@ -37,7 +37,7 @@ class Reference:
         n = self.grid.num_nodes
         full = np.zeros((n, n))
         np.add.at(full, (data["K_row"], data["K_col"]), data["K_data"])
-        interior = np.flatnonzero(self.grid.interior_numbers >= 0)
+        interior = np.flatnonzero(self.grid.free_numbers >= 0)
         self.K = full[np.ix_(interior, interior)]
         self.u = data["u"].reshape((coarse + 1,) * dim)
 

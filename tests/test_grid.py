@@ -39,7 +39,7 @@ def test_numbers():
     assert (grid.ratio, grid.cells_per_element, grid.num_elements) == (16, 8, 1024)
     assert grid.local_matrix_shape == (36, 4)
     assert grid.num_patch_cells == 1600
-    assert grid.num_interior_nodes == 961
+    assert grid.num_free_nodes == 961
     assert Grid(2, 4, 8, 1).coefficient == 8
     assert Grid(2, 4, 8, 1) == Grid(2, 4, 8, 1) and hash(Grid(2, 4, 8, 1)) == hash(Grid(2, 4, 8, 1))
 
@@ -107,7 +107,7 @@ def test_grid_for_a_coefficient(shape, expected):
 def test_grids_for_coefficients_are_as_promised(dim, n):
     grid = Grid.for_coefficient(np.broadcast_to(1.0, (n,) * dim))
     assert (grid.dim, grid.coefficient, grid.ell) == (dim, n, 2)
-    assert grid.num_interior_nodes > 0 and grid.ratio >= 4
+    assert grid.num_free_nodes > 0 and grid.ratio >= 4
     possible = [n // k for k in range(4, 9) if n % k == 0 and n // k >= 2]
     if possible:
         assert grid.coarse == max(possible)

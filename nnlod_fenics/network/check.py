@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import exp
+from math import exp, prod
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,15 @@ def check_network(network: Any, grid: Grid) -> None:
             if getattr(network, "homogeneous", False):
                 _check_homogeneity(name, network, grid, Z, inside, S)
             if getattr(network, "takes_blocks", False):
-                _check_shared(name, "forward", network, grid, 2)
+                _check_shared(name, "forward", network, grid, (2,) * grid.dim)
+                if len(set(grid.coarse)) > 1:  # whole fields are no cubes
+                    _check_shared(name, "forward", network, grid, grid.coarse)
             if hasattr(network, "forward_field"):
                 _check_shared(name, "forward_field", network, grid, grid.coarse)
 
 
 def trial_windows(grid: Grid) -> tuple[Tensor, Tensor]:
-    """Two windows with random values to try a network on: of the element at the origin, and of one in the middle of D.
+    """Two windows with random values to try a network on: of the first element of D, and of one in the middle.
 
     Args:
         grid: The discretisation.
@@ -70,16 +72,12 @@ def trial_windows(grid: Grid) -> tuple[Tensor, Tensor]:
     Returns:
         log A, zero outside D, and 1 inside and 0 outside D; both in float32, of shape ``(2, m, …, m)``, m = (2ℓ+1) H/ε.
     """
-    step = grid.cells_per_element
-    cell = torch.arange(grid.patch_width * step)
-    parts = []
-    for position in (0, grid.coarse // 2):
-        first = (grid.ell - position) * step
-        axis = ((cell >= first) & (cell < first + grid.coefficient)).float()
-        part = axis
-        for _ in range(grid.dim - 1):
-            part = part[..., None] * axis
-        parts.append(part)
+    positions = grid.elements[grid.active_elements]
+    distance = np.abs(positions - np.asarray(grid.coarse) // 2).sum(axis=1)
+    active, parts = np.pad(grid.active, grid.ell).astype(np.float32), []
+    for position in (positions[0], positions[distance.argmin()]):
+        patch = active[tuple(slice(p, p + grid.patch_width) for p in position[::-1])]
+        parts.append(torch.from_numpy(np.kron(patch, np.ones((grid.cells_per_element,) * grid.dim, np.float32))))
     inside = torch.stack(parts)
     return torch.randn(inside.shape, generator=torch.Generator().manual_seed(0)) * inside, inside
 
@@ -157,21 +155,21 @@ def _check_homogeneity(name: str, network: nn.Module, grid: Grid, Z: Tensor, ins
         )
 
 
-def _check_shared(name: str, method: str, network: nn.Module, grid: Grid, block: int) -> None:
-    """Whether b^d elements at once get the matrices of their windows, x fastest."""
-    d, step, count = grid.dim, grid.cells_per_element, block**grid.dim
+def _check_shared(name: str, method: str, network: nn.Module, grid: Grid, block: tuple[int, ...]) -> None:
+    """Whether a box of elements at once, so many along each axis, gets the matrices of their windows, x fastest."""
+    d, step, count, shape = grid.dim, grid.cells_per_element, prod(block), block[::-1]
     layers, device = (grid.ell * step,) * (2 * d), next(network.parameters()).device
-    field = torch.randn((1, *(block * step,) * d), generator=torch.Generator().manual_seed(2))
+    field = torch.randn((1, *(n * step for n in shape)), generator=torch.Generator().manual_seed(2))
     padded = [nn.functional.pad(values, layers).to(device) for values in (field, torch.ones_like(field))]
     together = _matrices(name, method, network, grid, padded[0], padded[1], count).reshape(count, -1)
     for number in sorted({0, min(1, count - 1), count - 1}):
-        position = (0, *np.unravel_index(number, (block,) * d))
+        position = (0, *np.unravel_index(number, shape))
         Z, inside = (windows(values, d, grid.patch_width * step, step)[position][None] for values in padded)
         alone = _matrices(name, "forward", network, grid, Z, inside).flatten()
         if (difference := _difference(together[number], alone)) > _TOLERANCE:
             raise InputError(
-                f"{name} must return from {method} for {block}^{d} elements at once, x fastest, what it returns for "
-                f"the window of each, got a relative difference of {difference:.1e} in number {number}."
+                f"{name} must return from {method} for {' x '.join(map(str, block))} elements at once, x fastest, what "
+                f"it returns for the window of each, got a relative difference of {difference:.1e} in number {number}."
             )
 
 

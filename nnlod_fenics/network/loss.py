@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-__all__ = ["matrix_errors", "relative_loss"]
+__all__ = ["count_matrices", "matrix_errors", "relative_loss"]
 
 
 def relative_loss(predicted: Tensor, exact: Tensor) -> Tensor:
@@ -14,13 +14,21 @@ def relative_loss(predicted: Tensor, exact: Tensor) -> Tensor:
 
     Args:
         predicted: Ŝ, shape ``(n, rows, columns)``.
-        exact: S, same shape.
+        exact: S, same shape. Where it is zero, for elements outside D, Ŝ does not count.
 
     Returns:
-        The loss, a scalar.
+        The loss, a scalar; 0 where nothing counts.
     """
     error = (predicted - exact).flatten(1).square().sum(dim=1)
-    return (error / exact.flatten(1).square().sum(dim=1)).mean()
+    norm = exact.flatten(1).square().sum(dim=1)
+    outside = norm == 0
+    relative = error.masked_fill(outside, 0) / norm.masked_fill(outside, 1)
+    return relative.sum() / (~outside).sum().clamp(min=1)
+
+
+def count_matrices(exact: Tensor) -> int:
+    """How many matrices, shape ``(n, rows, columns)``, count in :func:`relative_loss`."""
+    return int((exact.flatten(1).square().sum(dim=1) > 0).sum())
 
 
 def matrix_errors(predicted: npt.ArrayLike, exact: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -31,8 +39,9 @@ def matrix_errors(predicted: npt.ArrayLike, exact: npt.ArrayLike) -> npt.NDArray
         exact: S, same shape.
 
     Returns:
-        Shape ``(…)``; the mean of their squares is the loss (4.1).
+        Shape ``(…)``; the mean of their squares is the loss (4.1). NaN where S is zero: for elements outside D.
     """
     axes = (-2, -1)
     S = np.asarray(exact, dtype=np.float64)
-    return np.asarray(np.linalg.norm(np.asarray(predicted) - S, axis=axes) / np.linalg.norm(S, axis=axes))
+    norm = np.linalg.norm(S, axis=axes)
+    return np.asarray(np.linalg.norm(np.asarray(predicted) - S, axis=axes) / np.where(norm == 0, np.nan, norm))

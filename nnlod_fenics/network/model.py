@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from nnlod_fenics.arrays import as_floats
+from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.coefficient import check_positive_field
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.grid import Grid, told_apart
 from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import ERRORS, WEIGHTS, has_estimator, load_weights, read_model, save_model
 from nnlod_fenics.network.trust import ErrorEstimator, check_trust, load_estimator
-from nnlod_fenics.problem import Source
+from nnlod_fenics.network.windows import level_of, rows_in_domain
+from nnlod_fenics.problem import Problem, Source
 from nnlod_fenics.runtime.devices import find_device, sharing_cores
 
 __all__ = ["NNLOD"]
@@ -39,6 +40,11 @@ class NNLOD:
         network: The network.
         description: What its model folder tells of it.
         estimator: Estimates of its errors, if there are any.
+
+    Note:
+        A network sees which cells around an element belong to D, but not whether u is given where D ends. On a grid with
+        faces that are not in ``grid.dirichlet``, or with inactive elements, it can be trained and used, but takes a
+        patch that ends on ∂D for the same whichever it is; nothing is promised of its accuracy there.
 
     Example:
         >>> model = NNLOD.load("lognormal-0.5")
@@ -78,7 +84,8 @@ class NNLOD:
         description = read_model(path)
         own = _grid(path, description["grid"])
         if grid is not None and grid != own:
-            raise InputError(f"model {str(folder)!r} was trained for {own.as_dict()}, not for {grid.as_dict()}.")
+            trained, asked = told_apart(own, grid)
+            raise InputError(f"model {str(folder)!r} was trained for {trained}, not for {asked}.")
         if network is None:
             network = build_network(description["network"]["name"], own, **description["network"]["options"])
         checksums = description.get("checksums", {})
@@ -107,7 +114,8 @@ class NNLOD:
             InputError: If it does not; names both.
         """
         if grid != self.grid:
-            raise InputError(f"model is of grid {self.grid.as_dict()}, it cannot be used for {grid.as_dict()}.")
+            own, other = told_apart(self.grid, grid)
+            raise InputError(f"model is of grid {own}, it cannot be used for {other}.")
 
     @property
     def law(self) -> dict[str, Any]:
@@ -142,7 +150,7 @@ class NNLOD:
         Returns:
             The largest distance of a value.
         """
-        Z = self._log(grid, A)
+        Z = self._log(grid, A)[grid.active_cells]
         low, high = self.description["training_set"]["range_of_Z"]
         if _is_homogeneous(self.network):
             middle = (low + high) / 2
@@ -166,7 +174,8 @@ class NNLOD:
                 computed exactly, by condensation. None: all are predicted.
 
         Returns:
-            Shape ``(num_elements, (2ℓ+2)^d, 2^d)``, padded; rows of nodes outside D are zero.
+            Shape ``(num_elements, (2ℓ+2)^d, 2^d)``, padded; rows of nodes outside D are zero, and so are the matrices
+            of inactive elements.
 
         Raises:
             InputError: If A does not fit, or the model has no error estimates.
@@ -195,8 +204,8 @@ class NNLOD:
             A: Coefficient on T_ε.
 
         Returns:
-            Shape ``(num_elements,)``; infinite where a patch lies outside the range of the training fields. See
-            :mod:`nnlod_fenics.network.trust`.
+            Shape ``(num_elements,)``; infinite where a patch lies outside the range of the training fields, zero for
+            inactive elements. See :mod:`nnlod_fenics.network.trust`.
 
         Raises:
             InputError: If A does not fit, or the model has no error estimates.
@@ -222,7 +231,8 @@ class NNLOD:
 
         Args:
             grid: The discretisation, that of the model.
-            A: Coefficients on T_ε, shape ``(n, 1/ε, …)``: an array, or a tensor of any real type on any device.
+            A: Coefficients on T_ε, shape ``(n, 1/ε, …)``: an array, or a tensor of any real type on any device. Cells
+                of inactive elements do not count.
 
         Returns:
             Float64, shape ``(n, num_elements, (2ℓ+2)^d, 2^d)``, on the device of the network.
@@ -234,9 +244,16 @@ class NNLOD:
             As many fields are treated at a time as bounds the memory beside the result.
         """
         self.check_grid(grid)
-        tensor = A.detach() if isinstance(A, Tensor) else torch.from_numpy(as_floats("A", A).copy())
-        self._check_coefficients(tensor)
-        return self._predict_logarithms(tensor.double().log())
+        tensor = A.detach() if isinstance(A, Tensor) else torch.from_numpy(self._floats(A).copy())
+        return self._predict_logarithms(self._checked(tensor).double().log())
+
+    def _floats(self, A: npt.ArrayLike) -> Array:
+        """Coefficients as an array, with something positive in the cells of inactive elements."""
+        if self.grid.inactive:
+            array = as_numbers("A", A)
+            if array.shape[1:] == self.grid.coefficient_shape:
+                A = np.where(self.grid.active_cells, array, 1.0)
+        return as_floats("A", A)
 
     def _predict_logarithms(self, Z: Tensor) -> Tensor:
         shape = (len(Z), self.grid.num_elements, *self.grid.local_matrix_shape)
@@ -247,21 +264,26 @@ class NNLOD:
                 result[start : start + at_a_time] = self._predict(Z[start : start + at_a_time].to(self.device))
         return result
 
-    def _check_coefficients(self, A: Tensor) -> None:
+    def _checked(self, A: Tensor) -> Tensor:
+        """Coefficients that are positive, and one in the cells of inactive elements."""
         expected = self.grid.coefficient_shape
         if A.is_complex() or A.dtype is torch.bool or tuple(A.shape[1:]) != expected or A.ndim != 1 + len(expected):
             given = f"shape {tuple(A.shape)} of {A.dtype}"
             raise InputError(f"A must be real of shape (n, {', '.join(map(str, expected))}), got {given}.")
+        if self.grid.inactive:
+            A = A.masked_fill(~torch.from_numpy(self.grid.active_cells).to(A.device), 1)
         if not bool(torch.isfinite(A).all()):
             raise InputError("A must be finite, got NaN or infinite values.")
         if not bool((A > 0).all()):
             raise InputError(f"A must be positive, got values down to {float(A.min()):g}.")
+        return A
 
     def _predict(self, Z: Tensor) -> Tensor:
-        d, layers = self.grid.dim, (self.grid.ell * self.grid.cells_per_element,) * (2 * self.grid.dim)
+        layers = (self.grid.ell * self.grid.cells_per_element,) * (2 * self.grid.dim)
         # a homogeneous network need not see how large the field is, which float32 would round
-        level = Z.double().mean(dim=tuple(range(1, 1 + d)), keepdim=True) * float(_is_homogeneous(self.network))
-        padded, inside = (pad(v.float(), layers) for v in (Z - level, torch.ones_like(level).expand(Z.shape)))
+        level = level_of(self.grid, Z.double()) * float(_is_homogeneous(self.network))
+        active = torch.from_numpy(self.grid.active_cells).to(Z.device)
+        padded, inside = (pad(v.float(), layers) for v in ((Z - level) * active, active.expand(Z.shape)))
         predicted = forward_of_field(self.network, self.grid, padded, inside).double()
         rows = self._rows_in_domain()
         if hasattr(self.network, "project"):  # once more: zero sums to the rounding of float64, not of float32
@@ -270,9 +292,9 @@ class NNLOD:
         return predicted * level.exp().reshape(-1, 1, 1, 1) * rows
 
     def _rows_in_domain(self) -> Tensor:
-        """1 for rows of nodes in the closure of D, 0 for the others, shape ``(num_elements, (2ℓ+2)^d, 1)``."""
+        """Which rows are not zero, see :func:`rows_in_domain`, shape ``(num_elements, (2ℓ+2)^d, 1)``."""
         if self._rows is None:
-            self._rows = torch.from_numpy(self.grid.patch_nodes >= 0).to(self.device)[..., None]
+            self._rows = torch.from_numpy(rows_in_domain(self.grid)).to(self.device)[..., None]
         return self._rows
 
     def coarse_matrix(self, grid: Grid, A: npt.ArrayLike, comm: Any = None, trust: float | None = None) -> Any:
@@ -291,19 +313,20 @@ class NNLOD:
 
         return coarse_matrix(grid, self.local_matrices(grid, A, trust), **({} if comm is None else {"comm": comm}))
 
-    def solve(self, grid: Grid, A: npt.ArrayLike, f: Source = 1.0, trust: float | None = None) -> Array:
+    def solve(self, grid: Grid, A: npt.ArrayLike, f: Source | Problem = 1.0, trust: float | None = None) -> Array:
         """Predict the coarse solution.
 
         Args:
             grid: The discretisation, that of the model.
             A: Coefficient on T_ε.
-            f: Source, see :func:`nnlod_fenics.solve_coarse`.
+            f: Source or problem, see :func:`nnlod_fenics.solve_coarse`.
             trust: See :meth:`local_matrices`.
 
         Returns:
-            Coarse nodal values, shape ``(1/H + 1,)*d``.
+            Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element.
         """
-        return solve_coarse(grid, coarse_operator(grid, self.local_matrices(grid, A, trust)), f)
+        S = self.local_matrices(grid, A, trust)
+        return solve_coarse(grid, coarse_operator(grid, S, boundary=isinstance(f, Problem)), f)
 
 
 def _is_homogeneous(network: nn.Module) -> bool:
@@ -318,6 +341,6 @@ def _as_tensor(values: npt.NDArray[np.float64]) -> Tensor:
 
 def _grid(folder: Path, given: dict[str, Any]) -> Grid:
     try:
-        return Grid(**given)
+        return Grid.from_dict(given)
     except (TypeError, InputError) as error:
         raise InputError(f"model {str(folder)!r} is damaged: its grid is none ({str(error).rstrip('.')}).") from None

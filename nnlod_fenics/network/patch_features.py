@@ -23,11 +23,11 @@ def count_features() -> int:
 
 
 def patch_features(grid: Grid, Z: Tensor) -> Tensor:
-    """Describe the patches of all elements; the same for Z + c, and for turned and reflected fields.
+    """Describe the patches of all active elements; the same for Z + c, and for turned and reflected fields.
 
     Of each element: standard deviation, largest and smallest value, logarithms of the arithmetic and the harmonic mean
     of A, root mean square and maximum of the jumps between neighbouring cells, all relative to the mean of Z over the
-    element. Of each patch: these for T, and their mean and maximum over the elements of the patch; how the means of Z
+    element. Of each patch: these for T, and their mean and maximum over the elements of D in it; how the means of Z
     of the elements spread and lie around that of T; the share of the patch that lies in D.
 
     These are averages over directions, the same for a field that is rough along one axis and smooth along the others
@@ -39,21 +39,23 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
 
     Args:
         grid: The discretisation.
-        Z: log A on T_ε, shape ``(n, 1/ε, …)``.
+        Z: log A on T_ε, shape ``(n, 1/ε, …)``; what stands in cells of inactive elements does not matter.
 
     Returns:
-        Shape ``(n·num_elements, features)``, elements x fastest.
+        Shape ``(n·k, features)`` for k active elements, x fastest.
     """
     d, ell = grid.dim, grid.ell
+    active = torch.from_numpy(grid.active.copy()).to(Z.device)
+    if grid.inactive:
+        Z = Z.masked_fill(~torch.from_numpy(grid.active_cells).to(Z.device), 0)
     elements, directions, levels = _element_features(grid, Z)
-    inside = functional.pad(torch.ones_like(levels), (ell,) * (2 * d))
 
     def around(values: Tensor, outside: float) -> Tensor:
-        padded = functional.pad(values, (ell,) * (2 * d), value=outside)
+        padded = functional.pad(values.masked_fill(~active, outside), (ell,) * (2 * d), value=outside)
         return windows(padded, d, 2 * ell + 1).flatten(-d)
 
-    mask = windows(inside, d, 2 * ell + 1).flatten(-d)
-    count = mask.sum(dim=-1)
+    mask = around(torch.ones_like(levels), 0.0)
+    count = mask.sum(dim=-1).clamp(min=1)
     means = around(elements, 0.0).sum(dim=-1) / count
     largest = around(elements, -torch.inf).amax(dim=-1)
     differences = (around(levels, 0.0) - levels[..., None]) * mask
@@ -65,10 +67,10 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
         features += [anisotropy, _spread(average.reshape(values.shape)), around(anisotropy, -torch.inf).amax(dim=-1)]
     features += [
         *(deviation, differences.amax(dim=-1), -differences.amin(dim=-1), 1 - mask.mean(dim=-1)),
-        _spread(_level_jumps(grid, levels)),
+        _spread(_level_jumps(grid, levels, active)),
     ]
     result = torch.cat(features, dim=1)
-    return result.movedim(1, -1).reshape(-1, result.shape[1])
+    return result.movedim(1, -1)[:, active].reshape(-1, result.shape[1])
 
 
 def _spread(directions: Tensor) -> Tensor:
@@ -76,14 +78,14 @@ def _spread(directions: Tensor) -> Tensor:
     return directions.amax(dim=2) - directions.amin(dim=2)
 
 
-def _level_jumps(grid: Grid, levels: Tensor) -> Tensor:
+def _level_jumps(grid: Grid, levels: Tensor, active: Tensor) -> Tensor:
     """Root mean squares of the jumps of levels along each axis in the patches, shape ``(n, 1, d, 1/H, …)``."""
     d, ell = grid.dim, grid.ell
     result = []
     for axis in range(-d, 0):
-        jumps = levels.diff(dim=axis).square()
+        both = (active.narrow(axis, 1, active.shape[axis] - 1) & active.narrow(axis, 0, active.shape[axis] - 1)).to(levels)
         sums = []
-        for values in (jumps, torch.ones_like(jumps)):
+        for values in (levels.diff(dim=axis).square() * both, both.expand_as(levels.diff(dim=axis))):
             values = functional.pad(values, (ell,) * (2 * d))
             for other in range(d):  # 2ℓ jumps along the axis, on 2ℓ + 1 lines across it
                 values = values.unfold(2 + other, 2 * ell + (other != d + axis), 1)

@@ -34,7 +34,7 @@ class Network(Protocol):
     """What is asked of a network: a ``torch.nn.Module`` with the method ``forward``. Everything else is optional.
 
     A window is the padded patch of an element T: (2ℓ+1)^d coarse elements around T with their coefficient cells, m =
-    (2ℓ+1) H/ε along an axis, indexed ``[y, x]``. Optional are:
+    (2ℓ+1) H/ε along an axis, indexed ``[y, x]``. D may end anywhere in it, or begin again behind a hole. Optional are:
 
     ``homogeneous`` (bool, False if missing)
         Whether S(Z + c) = e^c S(Z) holds by construction. Then Z comes with the mean of its field subtracted, in
@@ -43,7 +43,8 @@ class Network(Protocol):
     ``takes_blocks`` (bool, False if missing)
         Whether ``forward`` also takes blocks of b^d neighbouring elements with ℓ layers of elements around them, shape
         ``(n, (b + 2ℓ) H/ε, …)``, and returns ``(n·b^d, (2ℓ+2)^d, 2^d)``, block by block, x fastest. Training then
-        draws blocks, for which a network can share work.
+        draws blocks, for which a network can share work. For a grid with unequal numbers of elements along the axes
+        also whole fields, whose b differs from axis to axis.
     ``forward_field(Z, inside)``
         The same for whole padded fields, ``(n, (1/H + 2ℓ) H/ε, …)`` to ``(n, num_elements, (2ℓ+2)^d, 2^d)``, x
         fastest. Inference uses it; without it, :func:`forward_of_field` cuts windows.
@@ -79,7 +80,8 @@ class Network(Protocol):
             inside: 1 for cells in D and 0 for the others, same type and shape.
 
         Returns:
-            S_T, (3.6), rows of nodes outside D included (they are set to zero later), shape ``(n, (2ℓ+2)^d, 2^d)``.
+            S_T, (3.6), rows of nodes outside D included (they are set to zero later, and so is S_T for T outside D),
+            shape ``(n, (2ℓ+2)^d, 2^d)``.
         """
         ...
 
@@ -157,7 +159,7 @@ def forward_of_field(network: nn.Module, grid: Grid, Z: Tensor, inside: Tensor) 
     Args:
         network: The network, see :class:`Network`.
         grid: The discretisation.
-        Z: log A on D and ℓ layers of elements around it, zero outside D, shape ``(n, (1/H + 2ℓ) H/ε, …)``.
+        Z: log A on the box and ℓ layers of elements around it, zero outside D, shape ``(n, (1/H + 2ℓ) H/ε, …)``.
         inside: 1 for cells in D and 0 for the others, same shape.
 
     Returns:

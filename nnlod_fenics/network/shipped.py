@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.storage import DESCRIPTION, read_model
 
 __all__ = ["find_model", "find_shipped", "shipped_models"]
@@ -34,7 +35,7 @@ def find_shipped(grid: dict[str, Any], field: dict[str, Any] | None) -> Path:
     """The model that comes with the package for a grid and a field.
 
     Args:
-        grid: The discretisation, as in the model file.
+        grid: The discretisation, as :meth:`Grid.as_dict` tells it.
         field: The law of the coefficient, as in the model file; any if None.
 
     Returns:
@@ -43,12 +44,13 @@ def find_shipped(grid: dict[str, Any], field: dict[str, Any] | None) -> Path:
     Raises:
         InputError: If there is none; names those that there are.
     """
+    wanted = Grid.from_dict(grid)
     for folder in shipped_models().values():
         description = read_model(folder)
-        if description["grid"] == grid and field in (None, description["training_set"]["field"]):
+        if Grid.from_dict(description["grid"]) == wanted and field in (None, description["training_set"]["field"]):
             return folder
-    wanted = "" if field is None else f" and field {field}"
+    law = "" if field is None else f" and field {field}"
     raise InputError(
-        f"no model for grid {grid}{wanted} comes with the package, only {sorted(shipped_models())}; train "
+        f"no model for {wanted}{law} comes with the package, only {sorted(shipped_models())}; train "
         "one with nnlod train and name it with --model."
     )

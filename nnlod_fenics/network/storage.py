@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import is_file, read_json, write_bytes, write_json
 
 __all__ = [
@@ -28,8 +29,8 @@ __all__ = [
     "save_tensors",
 ]
 
-MODEL_VERSION = 1
-"""Version of the model folders that this package writes."""
+MODEL_VERSION = 2
+"""Version of the model folders that this package writes for grids that version 1 did not know: all but unit cubes."""
 DESCRIPTION = "model.json"
 """Name of the file that describes a model."""
 WEIGHTS = "weights.safetensors"
@@ -102,11 +103,16 @@ def save_model(
     checksums = {WEIGHTS: save_tensors(folder / WEIGHTS, network.state_dict())}
     if estimator is not None:
         checksums[ERRORS] = save_tensors(folder / ERRORS, estimator.state_dict())
-    written = description | {"checksums": checksums, "model_version": MODEL_VERSION}
+    written = description | {"checksums": checksums, "model_version": _version(description)}
     write_json(folder / DESCRIPTION, written)
     if estimator is None:
         (folder / ERRORS).unlink(missing_ok=True)  # those of the model before
     return written
+
+
+def _version(description: dict[str, Any]) -> int:
+    """1 for models that former programs can read, too."""
+    return 1 if Grid.from_dict(description["grid"]).unit_cube else MODEL_VERSION
 
 
 def has_estimator(folder: Path, description: dict[str, Any]) -> bool:

@@ -58,7 +58,8 @@ class StructuredNetwork(nn.Module):
       level of the cell's element, and differences between the levels of elements of the patch; its output is
       multiplied by exp(level of T).
     * Equivariance under the 2^d·d! symmetries of the cube: all layers are group convolutions.
-    * Rows and columns sum to zero, rows of nodes outside D are zero: by an orthogonal projection.
+    * Rows and columns sum to zero, rows of nodes outside D are zero, and so are the matrices of elements outside D: by
+      an orthogonal projection.
     * Cells outside D are masked wherever they are seen, so that no value there matters.
 
     An element's cells are compressed into features by one layer with the element's width; ℓ layers of width 3 over
@@ -116,12 +117,12 @@ class StructuredNetwork(nn.Module):
         """Predict the local matrices of blocks of elements.
 
         Args:
-            Z: log A on blocks of b^d elements and ℓ layers of elements around them (b = 1: padded patches), shape
-                ``(n, (b + 2ℓ) H/ε, …)``.
+            Z: log A on blocks of elements and ℓ layers of elements around them, shape ``(n, (b + 2ℓ) H/ε, …)`` for b
+                elements along an axis (b = 1: padded patches).
             inside: Whether a cell lies in D, same shape.
 
         Returns:
-            Shape ``(n·b^d, (2ℓ+2)^d, 2^d)``, block by block, x fastest.
+            The elements of all blocks, block by block, x fastest, shape ``(…, (2ℓ+2)^d, 2^d)``.
         """
         return self.forward_field(Z, inside).flatten(0, 1)
 
@@ -129,7 +130,7 @@ class StructuredNetwork(nn.Module):
         """Predict the local matrices of all elements of padded fields.
 
         Args:
-            Z: log A on D and ℓ layers of elements around it, shape ``(n, (1/H + 2ℓ) H/ε, …)``.
+            Z: log A on the box and ℓ layers of elements around it, shape ``(n, (1/H + 2ℓ) H/ε, …)``.
             inside: Whether a cell lies in D, same shape.
 
         Returns:
@@ -164,6 +165,7 @@ class StructuredNetwork(nn.Module):
         """
         level = _crop(_mean_pool(Z[:, None], self.cells), self.ell, self.dim).reshape(-1, 1, 1).exp()
         weight = 1 / S.square().sum(dim=(1, 2), keepdim=True)
+        weight = weight.masked_fill(weight.isinf(), 0)  # of elements outside D
         mean = (level * S * weight).sum(dim=0) / (level.square() * weight).sum(dim=0)
         with torch.no_grad():
             self.matrix.set_bias(mean)
@@ -190,9 +192,11 @@ class StructuredNetwork(nn.Module):
         return (self._windows(level, size) - center) * self._windows(mask, size)
 
     def _nodes(self, mask: Tensor) -> Tensor:
-        """Whether the nodes of each patch lie in the closure of D, shape ``(elements, (2ℓ+2)^d, 1)``."""
-        touched = _max_pool(functional.pad(mask, (1, 1) * self.dim), 2)
-        return self._windows(touched, 2 * self.ell + 2).reshape(-1, (2 * self.ell + 2) ** self.dim, 1)
+        """Whether nodes belong to an element of D in the patch, for elements of D; ``(elements, (2ℓ+2)^d, 1)``."""
+        size = 2 * self.ell + 1
+        patches = self._windows(mask, size).reshape(-1, 1, *(size,) * self.dim)
+        touched = _max_pool(functional.pad(patches, (1, 1) * self.dim), 2).flatten(1)
+        return (touched * _crop(mask, self.ell, self.dim).reshape(-1, 1))[..., None]
 
     @staticmethod
     def project(S: Tensor, nodes: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.patch_features import count_features, patch_features
 from nnlod_fenics.network.storage import ERRORS, load_tensors
+from nnlod_fenics.network.windows import level_of
 
 __all__ = ["ErrorEstimator", "check_trust", "fit_error_estimator", "load_estimator"]
 
@@ -79,14 +80,17 @@ class ErrorEstimator(nn.Module):
             Z: log A on T_ε, shape ``(n, 1/ε, …)``.
 
         Returns:
-            Shape ``(n, num_elements)``.
+            Shape ``(n, num_elements)``; zero for inactive elements, whose matrices are known to be zero.
         """
         logarithms = self._logarithms(_features(self.grid, Z))
         white = self._white(logarithms)
         unlike = ((logarithms < self.lowest) | (logarithms > self.highest)).any(dim=1)
         unlike |= white.square().mean(dim=1) > self.farthest
         estimate = self.quantile(white).exp() * self.factor
-        return estimate.masked_fill(unlike, torch.inf).reshape(len(Z), -1)
+        active = torch.from_numpy(self.grid.active_elements).to(estimate.device)
+        result = estimate.new_zeros(len(Z), self.grid.num_elements)
+        result[:, active] = estimate.masked_fill(unlike, torch.inf).reshape(len(Z), -1)
+        return result
 
     def white(self, features: Tensor) -> Tensor:
         """Features with mean zero and unit covariance on the training fields."""
@@ -119,11 +123,10 @@ class ErrorEstimator(nn.Module):
 
 
 def _features(grid: Grid, Z: Tensor) -> Tensor:
-    """Features of the patches of many fields, in float32 and a few fields at a time."""
+    """Features of the active elements of many fields, in float32 and a few fields at a time."""
     parts = []
-    for some in Z.split(_FIELDS):
-        level = some.mean(dim=tuple(range(1, Z.ndim)), keepdim=True)  # nothing depends on it, and float32 would round
-        parts.append(patch_features(grid, (some - level).float()))
+    for some in Z.split(_FIELDS):  # nothing depends on the level, and float32 would round
+        parts.append(patch_features(grid, (some - level_of(grid, some)).float()))
     return torch.cat(parts)
 
 
@@ -136,7 +139,8 @@ def fit_error_estimator(
         grid: The discretisation.
         training_fields: Fields that the surrogate was trained on, shape ``(k, 1/ε, …)``: its range.
         Z: Other fields, shape ``(n, 1/ε, …)``; the last fifth, at least one, sets the factor.
-        errors: Relative errors of their local matrices, shape ``(n, num_elements)``.
+        errors: Relative errors of their local matrices, shape ``(n, num_elements)``; those of inactive elements do not
+            count.
         seed: Seed of the initial weights and the order of the samples.
 
     Returns:
@@ -148,13 +152,14 @@ def fit_error_estimator(
     errors = torch.as_tensor(errors, dtype=torch.float32)
     if not len(Z) or errors.shape != (len(Z), grid.num_elements):
         raise InputError(f"errors must have shape {(len(Z), grid.num_elements)}, of some fields, got {errors.shape}.")
+    errors = errors[:, torch.from_numpy(grid.active_elements)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         estimator = ErrorEstimator(grid)
         estimator.set_range(_features(grid, training_fields))
         split = len(Z) - max(len(Z) // 5, 1)
         with torch.no_grad():
-            white = estimator.white(_features(grid, Z)).reshape(len(Z), grid.num_elements, -1)
+            white = estimator.white(_features(grid, Z)).reshape(*errors.shape, -1)
         logarithms = errors.clamp(min=1e-12).log()
         fitted = max(split, 1)
         _fit_quantile(estimator, white[:fitted].flatten(0, 1), logarithms[:fitted].flatten())

@@ -29,7 +29,7 @@ def turned(grid: Grid, batch: Batch, block: int, symmetry: Tensor) -> Batch:
     Args:
         grid: The discretisation.
         batch: The blocks.
-        block: Elements b of a block along an axis.
+        block: Elements b of a block along an axis; blocks are cubes.
         symmetry: Numbers of the symmetries, shape ``(n,)``; see :func:`turned_lattice`.
 
     Returns:

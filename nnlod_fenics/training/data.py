@@ -14,7 +14,8 @@ from torch import Tensor
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field, settings_of_law
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.grid import Grid, told_apart
+from nnlod_fenics.network.windows import level_of
 from nnlod_fenics.training.online import OnlineDataset
 
 __all__ = ["Arrays", "TrainingData", "check_size", "fresh_each_epoch", "without_level"]
@@ -56,7 +57,8 @@ class TrainingData:
     def online(cls, source: OnlineDataset, held_out: Dataset) -> TrainingData:
         """Realizations made during training, validated and tested on the last fifth of a dataset."""
         if source.grid != held_out.grid:
-            raise InputError(f"dataset must be of grid {source.grid.as_dict()}, got {held_out.grid.as_dict()}.")
+            expected, given = told_apart(source.grid, held_out.grid)
+            raise InputError(f"dataset must be of grid {expected}, got {given}.")
         n, split = source.realizations, held_out.split()
         validation, test = (held_out.arrays(part) for part in (split.validation, split.test))
         identity = {"field": settings_of_law(source.law), "seed": source.seed, "realizations_per_epoch": n}
@@ -95,12 +97,15 @@ def _check(arrays: Arrays, name: str) -> None:
         raise InputError(f"{name} must be finite and not empty, got {len(arrays[0])} realizations.")
 
 
-def without_level(Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
-    """Fields of mean zero with their local matrices: S(Z − c) = e^(−c) S(Z).
+def without_level(
+    grid: Grid, Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fields of mean zero over D with their local matrices: S(Z − c) = e^(−c) S(Z).
 
     The relative loss of a network that is homogeneous too does not change, and numbers of any size fit in float32.
 
     Args:
+        grid: The discretisation.
         Z: Fields, shape ``(k, 1/ε, …)``.
         S: Local matrices, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``.
 
@@ -108,10 +113,10 @@ def without_level(Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor) ->
         Both in float32.
     """
     Z, S = torch.as_tensor(Z), torch.as_tensor(S)
-    level = Z.flatten(1).double().mean(dim=1)
-    shifted = (Z - level.reshape(-1, *(1,) * (Z.ndim - 1))).float()
+    level = level_of(grid, Z.double())
+    shifted = (Z - level).float()
     scaled = torch.empty(S.shape, dtype=torch.float32, device=S.device)
-    for target, matrices, factor in zip(scaled, S, (-level).exp(), strict=True):  # no copy of all in float64
+    for target, matrices, factor in zip(scaled, S, (-level).exp().flatten(), strict=True):  # no copy of all in float64
         target.copy_(matrices * factor)
     return shifted, scaled
 
@@ -142,5 +147,6 @@ def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str
     Returns:
         The data.
     """
-    law = make_field(dataset.field_settings, dataset.grid.dim, dataset.grid.coefficient)
-    return TrainingData.online(OnlineDataset(dataset.grid, law, seed, realizations, device=device), dataset)
+    grid = dataset.grid
+    law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
+    return TrainingData.online(OnlineDataset(grid, law, seed, realizations, device=device), dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import gcd
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
-from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.loss import relative_loss
+from nnlod_fenics.grid import Grid, told_apart
+from nnlod_fenics.network.loss import count_matrices, relative_loss
 from nnlod_fenics.network.model import NNLOD
 from nnlod_fenics.network.registry import build_network, check_network, count_parameters
 from nnlod_fenics.network.shipped import find_model
@@ -65,14 +66,15 @@ def evaluate_loss(network: nn.Module, blocks: _Batches, batch_size: int = 4096) 
         batch_size: Patches at a time.
 
     Returns:
-        Mean over all patches.
+        Mean over all patches of elements of D.
     """
     network.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in blocks.batches(batch_size):
-            total += float(relative_loss(network(batch.Z, batch.inside), batch.S)) * len(batch.S)
-            count += len(batch.S)
+            matrices = count_matrices(batch.S)
+            total += float(relative_loss(network(batch.Z, batch.inside), batch.S)) * matrices
+            count += matrices
     return total / count
 
 
@@ -82,8 +84,8 @@ def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
     sums = torch.zeros(2, dtype=torch.float64, device=group.device)
     with torch.inference_mode():
         for batch in blocks.batches(4096, np.arange(group.rank, len(blocks), group.count)):
-            loss = relative_loss(network(batch.Z, batch.inside), batch.S)
-            sums += torch.stack([loss * len(batch.S), torch.full_like(loss, len(batch.S))])
+            loss, matrices = relative_loss(network(batch.Z, batch.inside), batch.S), count_matrices(batch.S)
+            sums += torch.stack([loss * matrices, torch.full_like(loss, matrices)])
     total, count = group.reduce(sums).tolist()
     return float(total / count)
 
@@ -161,7 +163,7 @@ def train(
                 "grid": data.grid.as_dict(),
                 "network": {"name": name, "options": options, "parameters": count_parameters(module)},
                 "training": settings.as_dict(),
-                "training_set": data.identity | _ranges(Z) | {"checksum": data.checksum(Z)},
+                "training_set": data.identity | _ranges(data.grid, Z) | {"checksum": data.checksum(Z)},
                 "versions": software_versions(),
             }
             module.to(group.device)
@@ -197,9 +199,10 @@ def _module(
     return module
 
 
-def _ranges(Z: npt.NDArray[Any] | Tensor) -> dict[str, Any]:
-    """In what range the training fields lie, and their deviations from their means."""
-    fields = torch.as_tensor(Z).flatten(1).double()
+def _ranges(grid: Grid, Z: npt.NDArray[Any] | Tensor) -> dict[str, Any]:
+    """In what range the training fields lie on D, and their deviations from their means."""
+    given = torch.as_tensor(Z)
+    fields = given[:, torch.from_numpy(grid.active_cells).to(given.device)].double()
     deviations = fields - fields.mean(dim=1, keepdim=True)
     return {
         "range_of_Z": [float(fields.min()), float(fields.max())],
@@ -275,13 +278,13 @@ class _Sets:
         self, data: TrainingData, network: nn.Module, settings: TrainingSettings, device: torch.device
     ) -> None:
         self.data, self._device = data, device
-        self._whole = data.grid.coarse if getattr(network, "takes_blocks", False) else 1
+        self._whole = data.grid.coarse if getattr(network, "takes_blocks", False) else (1,) * data.grid.dim
         self._block = _block(data.grid, settings, network)
         self._homogeneous = bool(getattr(network, "homogeneous", False))
 
     def train(self, arrays: Arrays) -> Blocks:
         """Blocks for independent samples."""
-        return self._blocks(arrays, self._block)
+        return self._blocks(arrays, (self._block,) * self.data.grid.dim)
 
     def held_out(self, arrays: Arrays) -> Blocks:
         """Blocks that need not be independent: a field at once where the network can share work in it."""
@@ -291,10 +294,10 @@ class _Sets:
         """Whole fields as one batch."""
         return self._blocks(arrays, self.data.grid.coarse)[torch.arange(len(arrays[0]))]
 
-    def _blocks(self, arrays: Arrays, block: int) -> Blocks:
+    def _blocks(self, arrays: Arrays, block: tuple[int, ...]) -> Blocks:
         Z, S = arrays
         if self._homogeneous:
-            Z, S = without_level(Z, S)
+            Z, S = without_level(self.data.grid, Z, S)
         else:
             check_size(S)
         return Blocks(self.data.grid, Z, S, block, self._device)
@@ -305,10 +308,11 @@ def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
     if not getattr(network, "takes_blocks", False):
         return 1
     if settings.block:
-        if grid.coarse % settings.block:
-            raise InputError(f"training.block must divide coarse={grid.coarse}, got {settings.block}.")
+        if gcd(*grid.coarse) % settings.block:
+            raise InputError(f"training.block must divide coarse={grid.as_dict()['coarse']}, got {settings.block}.")
         return settings.block
-    fitting = [b for b in range(1, grid.coarse + 1) if grid.coarse % b == 0 and 4 * b**grid.dim <= settings.batch_size]
+    common = gcd(*grid.coarse)
+    fitting = [b for b in range(1, common + 1) if common % b == 0 and 4 * b**grid.dim <= settings.batch_size]
     return max(fitting, default=1)
 
 
@@ -330,9 +334,11 @@ def _initialise(module: nn.Module, name: str, grid: Grid, model: str) -> None:
     """Transfer learning: start from the weights of another model."""
     source = find_model(model)
     description = read_model(source)
-    if description["network"]["name"] != name or Grid(**description["grid"]) != grid:
-        given = f"{description['network']['name']!r} network for {description['grid']}"
-        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {grid.as_dict()}.")
+    own = Grid.from_dict(description["grid"])
+    if description["network"]["name"] != name or own != grid:
+        texts = told_apart(own, grid)
+        given = f"{description['network']['name']!r} network for {texts[0]}"
+        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {texts[1]}.")
     load_weights(source, module, description.get("checksums", {}).get(WEIGHTS))
 
 

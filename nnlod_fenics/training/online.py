@@ -59,11 +59,12 @@ class OnlineDataset:
         """
         grid = self.grid
         Z = np.stack([self.law.sample(self.seed, k, stage=Stream.ONLINE).Z for k in numbers])
-        S = torch.empty((len(Z), grid.num_elements, *grid.local_matrix_shape), dtype=torch.float64, device=self.device)
+        S = torch.zeros((len(Z), grid.num_elements, *grid.local_matrix_shape), dtype=torch.float64, device=self.device)
         chunk = min(default_chunk(grid, self.device.type, S.itemsize), grid.num_elements)
+        parts = np.array_split(grid.active_elements, np.arange(chunk, len(grid.active_elements), chunk))
         for k, A in enumerate(np.exp(Z)):
             condensation = Condensation(grid, A[None], self.device, torch.float64)
-            position = np.pad(grid.elements, ((0, 0), (1, 0)))  # realization 0 of the batch, then x, y, z
-            for start in range(0, grid.num_elements, chunk):
-                S[k, start : start + chunk] = condensation.patches(position[start : start + chunk])
+            for part in parts:
+                position = np.pad(grid.elements[part], ((0, 0), (1, 0)))  # realization 0 of the batch, then x, y, z
+                S[k, torch.from_numpy(part)] = condensation.patches(position)
         return torch.from_numpy(Z).to(self.device), S

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import told_apart
 from nnlod_fenics.network.loss import matrix_errors
 from nnlod_fenics.network.model import NNLOD
 from nnlod_fenics.network.trust import fit_error_estimator
@@ -39,7 +40,8 @@ def refit_error_estimates(
     """
     data = data if isinstance(data, TrainingData) else TrainingData.of(data)
     if data.grid != model.grid:
-        raise InputError(f"data must be of the model's grid {model.grid.as_dict()}, got {data.grid.as_dict()}.")
+        own, given = told_apart(model.grid, data.grid)
+        raise InputError(f"data must be of the model's grid {own}, got {given}.")
     law = model.description.get("training_set", {}).get("field")
     if law is not None and law != data.identity.get("field", law):
         raise InputError(f"data must be of the model's field {law}, got {data.identity['field']}.")

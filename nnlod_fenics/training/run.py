@@ -116,9 +116,9 @@ class Run:
         Raises:
             NumericalError: If the loss is not finite.
         """
-        number, per_block = len(self.history), blocks.block**blocks.grid.dim
+        number = len(self.history)
         order = np.random.default_rng(seed_sequence(self.settings.seed, Stream.ORDER, number)).permutation(len(blocks))
-        parts = torch.from_numpy(order).split(max(self.settings.batch_size // per_block, 1))
+        parts = torch.from_numpy(order).split(max(self.settings.batch_size // blocks.elements_per_block, 1))
         self._parallel.train()
         for part in parts[self._step :]:
             self._optimise(blocks, part, (number, self._step), number + self._step / len(parts))
@@ -156,12 +156,14 @@ class Run:
             order = group_order(blocks.grid.dim)
             seed = seed_sequence(self.settings.seed, Stream.SYMMETRY, *index)
             turns = np.random.default_rng(seed).integers(order, size=len(part))
-            batch = turned(blocks.grid, batch, blocks.block, torch.from_numpy(turns)[taken])
+            batch = turned(blocks.grid, batch, blocks.block[0], torch.from_numpy(turns)[taken])
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self.settings.rate(epoch)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.settings.amp == "bf16"):
             predicted = self._parallel(batch.Z, batch.inside)
-        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * len(share)  # summed over the share's blocks
+        # the share's part of the mean over the batch, times blocks; one element or all of a block may be active
+        active = blocks.count_active(part[share]) / blocks.count_active(part) * len(part)
+        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * active
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)

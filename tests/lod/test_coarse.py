@@ -74,7 +74,7 @@ def test_affine_functions_are_exact_for_constant_coefficient(dim):
     affine = 1 + node[0].ravel() + 2 * node[-1].ravel()
     flux = np.zeros(grid.num_nodes + 1)
     np.add.at(flux, grid.patch_nodes, np.einsum("tij,tj->ti", S, affine[grid.element_nodes]))
-    interior = np.flatnonzero(grid.interior_numbers >= 0)
+    interior = np.flatnonzero(grid.free_numbers >= 0)
     assert np.abs(flux[interior]).max() < 1e-12
 
 
@@ -105,7 +105,7 @@ def test_exponential_decay_in_the_number_of_layers():
 def test_systems_of_any_scale_and_sign(scale, rng):
     """Also those that need row exchanges: zeros on the diagonal, no symmetry."""
     grid = Grid(2, 6, 6, 1)
-    n = grid.num_interior_nodes
+    n = grid.num_free_nodes
     dense = rng.standard_normal((n, n)) * (rng.random((n, n)) < 0.4) + np.roll(3 * np.eye(n), 1, axis=0)
     np.fill_diagonal(dense, 0.0)
     b = load_vector(grid, lambda x: x[0] - x[1] ** 2)
@@ -157,7 +157,7 @@ def test_mass_matrix(dim, rng):
     assert u.ravel() @ whole @ u.ravel() == pytest.approx(l2_norm(u) ** 2, rel=1e-12)
     assert whole.sum() == pytest.approx(1, rel=1e-12)  # the area of D: hats add up to 1
     np.testing.assert_allclose(whole.sum(axis=1), load_vector(grid, 1.0).ravel(), rtol=1e-12)
-    kept = np.flatnonzero(grid.interior_numbers >= 0)
+    kept = np.flatnonzero(grid.free_numbers >= 0)
     np.testing.assert_array_equal(inner.toarray(), whole.toarray()[np.ix_(kept, kept)])
     # entry by entry as a Kronecker product of h/6 tridiag(1, 4, 1)
     axis = (np.diag(np.full(4, 4.0)) + np.diag(np.ones(3), 1) + np.diag(np.ones(3), -1)) / 30

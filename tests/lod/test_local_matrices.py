@@ -94,7 +94,7 @@ def test_equivariant_under_symmetries_of_the_cube(grid, method):
     A = rough(grid)
 
     def as_array(S: np.ndarray) -> np.ndarray:
-        return S.reshape((grid.coarse,) * d + (2 * grid.ell + 2,) * d + (2,) * d)
+        return S.reshape(grid.element_shape + (2 * grid.ell + 2,) * d + (2,) * d)
 
     S = as_array(local_matrices(grid, A, method=method))
     symmetries = list(product(permutations(range(d)), product((False, True), repeat=d)))

@@ -194,8 +194,8 @@ def test_fields_in_another_order_are_refused(order):
         def forward_field(self, Z: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
             right = Convolutional(GRID)
             right.load_state_dict(self.state_dict())
-            S = forward_of_field(right, GRID, Z, inside).unflatten(1, (GRID.coarse,) * 2)
+            S = forward_of_field(right, GRID, Z, inside).unflatten(1, GRID.element_shape)
             return (S.transpose(1, 2) if order == "y" else S.flip(1, 2)).flatten(1, 2)
 
-    with pytest.raises(InputError, match=r"must return from forward_field for 6\^2 elements at once, x fastest, what"):
+    with pytest.raises(InputError, match=r"must return from forward_field for 6 x 6 elements at once, x fastest, what"):
         check_network(Field(GRID), GRID)

@@ -100,7 +100,7 @@ def test_equivariance_under_each_symmetry_of_the_cube(case):
     """S_gT(g·Z) has the entries of S_T(Z), for g a permutation of axes followed by flips."""
     grid, network, Z = case
     d, n = grid.dim, 2 * grid.ell + 2
-    S = predict_at_once(network, grid, Z).reshape((grid.coarse,) * d + (n,) * d + (2,) * d)
+    S = predict_at_once(network, grid, Z).reshape(grid.element_shape + (n,) * d + (2,) * d)
     for axes, flips in symmetries(d):
         turned = predict_at_once(network, grid, turn(Z, d, axes, flips).copy())
         expected = turn(S, d, axes, flips).reshape(turned.shape)
@@ -116,7 +116,7 @@ def test_a_field_at_once_is_the_same_as_patch_by_patch(case):
 def test_blocks_are_the_same_as_patch_by_patch(case):
     grid, network, Z = case
     S = predict(network, grid, Z)
-    blocks = Blocks(grid, Z[None], S[None], block=grid.coarse // 2)
+    blocks = Blocks(grid, Z[None], S[None], block=grid.coarse[0] // 2)
     for batch in blocks.batches(64, np.random.default_rng(0).permutation(len(blocks))):
         with torch.no_grad():
             assert error(network(batch.Z, batch.inside).double().numpy(), batch.S.double().numpy()) < TOLERANCE
@@ -171,7 +171,7 @@ def test_trained_models_of_full_size_keep_these_properties(name):
     norm = np.linalg.norm(S, axis=(1, 2))[:, None]
     assert max(np.abs(S.sum(axis=axis) / norm).max() for axis in (1, 2)) < 1e-14  # projected in float64
     assert not S[grid.patch_nodes < 0].any()
-    lattices = S.reshape((grid.coarse,) * d + (n,) * d + (2,) * d)
+    lattices = S.reshape(grid.element_shape + (n,) * d + (2,) * d)
     for axes, flips in symmetries(d):
         expected = turn(lattices, d, axes, flips).reshape(S.shape)
         assert error(model.local_matrices(model.grid, np.exp(turn(Z, d, axes, flips))), expected) < TOLERANCE, (

@@ -140,7 +140,7 @@ def test_transfer_starts_from_the_weights_of_another_model(data, trained, tmp_pa
 
 
 def test_transfer_from_a_model_that_comes_with_the_package(data, tmp_path):
-    with pytest.raises(InputError, match=r"init_from 'lognormal-0.5' is a 'structured' network for .*'coarse': 16"):
+    with pytest.raises(InputError, match=r"init_from 'lognormal-0.5' is a 'structured' network for Grid.*coarse=16"):
         train(data, tmp_path / "m", "paper", OPTIONS, TrainingSettings(epochs=1, init_from="lognormal-0.5"))
 
 

@@ -79,7 +79,7 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
     matrices = {}
     for g in range(group_order(2)):
         batch = Blocks(grid, Z[None], S[None], grid.coarse, dtype=torch.float64)[torch.arange(1)]
-        moved = turned(grid, batch, grid.coarse, torch.tensor([g]))
+        moved = turned(grid, batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         matrices[turned_Z.tobytes()] = turned_Z
         np.testing.assert_allclose(moved.S.numpy(), local_matrices(grid, np.exp(turned_Z)), atol=1e-11)

@@ -202,8 +202,12 @@ class Grid:
         shape = _sizes("coarse", dim if dim in (1, 2, 3) else 1, given["coarse"])[::-1]
         try:
             mask = active_from_runs(shape, tuple((int(start), int(stop)) for start, stop in runs))
+            fits = runs_of(~mask) == tuple(tuple(run) for run in runs)
         except (TypeError, ValueError):
-            raise InputError(f"inactive must hold runs [start, stop] of element numbers, got {runs!r}.") from None
+            fits = False
+        if not fits:
+            expected = f"increasing runs [start, stop] of element numbers, of which there are {prod(shape)}"
+            raise InputError(f"inactive must hold {expected}, got {runs!r}.")
         return cls(**given, active=mask)
 
     @classmethod
@@ -489,9 +493,7 @@ class Grid:
         around = np.pad(self.active, self.ell + 1)[window]
         inside = np.pad(np.ones((width,) * self.dim, dtype=bool), 1)
         nodes = (slice(r, (width + 1) * r + 1),) * self.dim
-        touched, bound = (
-            nodes_of(self._spread(cells, r))[nodes] for cells in (around & inside, around & ~inside)
-        )
+        touched, bound = (nodes_of(self._spread(cells, r))[nodes] for cells in (around & inside, around & ~inside))
         for face in self.dirichlet:
             axis, upper = face_axis(face)
             plane = ((self.coarse[axis] if upper else 0) - (int(position[axis]) - self.ell)) * r

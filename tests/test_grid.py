@@ -147,8 +147,8 @@ except nnlod_fenics.MissingDependencyError as error:
         ((121, 121), Grid(2, 11, 121, 2, 121)),
         ((93, 93), Grid(2, 31, 186, 2, 93)),  # 3 * 31: H/ε = 3
         ((97, 97), Grid(2, 97, 388, 2, 97)),  # a prime: elements are cells
-        ((60, 80), Grid(2, (20, 15), (160, 120), 2, (80, 60))),
-        ((60, 80, 2, 2), Grid(2, (20, 15), (160, 120), 2, (80, 60))),
+        ((60, 80), Grid(2, (20, 15), (80, 60), 2, (80, 60))),
+        ((60, 80, 2, 2), Grid(2, (20, 15), (80, 60), 2, (80, 60))),
         ((85, 220, 60), Grid(3, (12, 44, 17), (60, 220, 85), 2, (60, 220, 85))),  # SPE10
         ((7, 12), Grid(2, (12, 7), (48, 28), 2, (12, 7))),
     ],
@@ -185,7 +185,6 @@ def test_a_grid_for_a_coefficient_keeps_what_is_given():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((60, 60, 2), r"fit|must"),
         ((60, 60, 3, 3), r"A must have d = 1, 2 or 3 axes of at least 2 cells.*got shape \(60, 60, 3, 3\)"),
         ((1, 1), r"got shape \(1, 1\)"),
         ((60, 1), r"got shape \(60, 1\)"),
@@ -296,7 +295,7 @@ def test_coarse_nodes_by_brute_force(grid):
 
 
 def brute_free(grid: Grid, element: int) -> np.ndarray:
-    """Fine nodes of a padded patch that belong to an active element of it, to none beyond, and to no face with u given."""
+    """Fine nodes of a padded patch that belong to an active element of it, none beyond, and no face with u given."""
     r, width, corner = grid.ratio, grid.patch_width, grid.elements[element] - grid.ell
     free = np.zeros((width * r + 1,) * grid.dim, dtype=bool)
     counts = tuple(n * r for n in grid.coarse)

@@ -110,8 +110,8 @@ def _mesh(grid: Grid) -> str:
     counts = [" × ".join(map(str, n)) for n in (grid.coarse, grid.fine, grid.coefficient, grid.lengths)]
     holes = grid.num_elements - len(grid.active_elements)
     return (
-        f"{counts[0]} coarse elements{f', {holes} of them inactive' if holes else ''}, {counts[1]} fine cells, {counts[2]} "
-        f"coefficient cells, ℓ = {grid.ell}, sides {counts[3]}, u given on {', '.join(grid.dirichlet)}"
+        f"{counts[0]} coarse elements{f', {holes} of them inactive' if holes else ''}, {counts[1]} fine cells, "
+        f"{counts[2]} coefficient cells, ℓ = {grid.ell}, sides {counts[3]}, u given on {', '.join(grid.dirichlet)}"
     )
 
 

@@ -203,8 +203,12 @@ class Grid:
         shape = _sizes("coarse", dim if dim in (1, 2, 3) else 1, given["coarse"])[::-1]
         try:
             mask = active_from_runs(shape, tuple((int(start), int(stop)) for start, stop in runs))
+            fits = runs_of(~mask) == tuple(tuple(run) for run in runs)
         except (TypeError, ValueError):
-            raise InputError(f"inactive must hold runs [start, stop] of element numbers, got {runs!r}.") from None
+            fits = False
+        if not fits:
+            expected = f"increasing runs [start, stop] of element numbers, of which there are {prod(shape)}"
+            raise InputError(f"inactive must hold {expected}, got {runs!r}.")
         return cls(**given, active=mask)
 
     @classmethod

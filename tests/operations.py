@@ -27,7 +27,7 @@ def count_operations(grid: Grid) -> dict[str, float]:
         number of patches that share the result.
     """
     d, ell, plan = grid.dim, grid.ell, make_plan(grid.dim, grid.ratio, grid.ell)
-    spread = grid.fine // grid.coefficient
+    spread = grid.cells_per_coefficient
     cell = spread**d if plan.leaves.cut_evenly(spread) else 1
     counts = {"leaves": 0.0, "elements": 0.0}
     for leaf in plan.leaves.boxes:

@@ -227,7 +227,7 @@ def test_arguments_of_another_kind(tmp_path):
         (lambda: nnlod.train(3, new), "data must be a Dataset, its folder or TrainingData, got int"),
         (lambda: nnlod.train(tmp_path / "none", new), "none"),
         (lambda: nnlod.Grid.for_coefficient([[1, 2], [3]]), "A must be an array of real numbers, got list"),
-        (lambda: quasi_interpolation(GRID, np.full((GRID.fine + 1,) * 2, np.nan)), "u must be finite"),
+        (lambda: quasi_interpolation(GRID, np.full(GRID.fine_node_shape, np.nan)), "u must be finite"),
     ):
         with pytest.raises(InputError, match=message):
             call()

@@ -14,6 +14,7 @@ from nnlod_fenics.dataset.folder import prepare
 from nnlod_fenics.dataset.layout import Block, Header, checksum, identity_of, write_block
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import told_apart
 from nnlod_fenics.runtime.folder import clear, output_folder
 from nnlod_fenics.runtime.progress import show_progress
 
@@ -79,6 +80,8 @@ def _check_fit(first: Dataset, second: Dataset) -> None:
     ]
     for name, one, other in zip(("grid", "field", "method", "dtype"), *parts, strict=True):
         if one != other:
+            if name == "grid":
+                one, other = told_apart(first.grid, second.grid)
             raise InputError(
                 f"sources must have the same {name}, but {str(first.path)!r} has {one} and {str(second.path)!r} "
                 f"has {other}."

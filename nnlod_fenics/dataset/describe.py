@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnlod_fenics.dataset.reading import Dataset
+from nnlod_fenics.grid import Grid
 
 __all__ = ["describe"]
 
@@ -33,9 +34,10 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
         ("realizations", f"{len(finished)} of {len(dataset)} finished"),
         (
             "samples",
-            f"{len(finished) * grid.num_elements} of {grid.num_patch_cells} inputs, {_outputs(dataset)} outputs",
+            f"{len(finished) * len(grid.active_elements)} of {grid.num_patch_cells} inputs, "
+            f"{_outputs(dataset)} outputs",
         ),
-        ("grid", ", ".join(f"{key} {value}" for key, value in grid.as_dict().items())),
+        ("grid", ", ".join(f"{key} {value}" for key, value in _grid(grid).items())),
         ("field", field),
         ("seeds", ", ".join(map(str, seeds))),
         ("method, type", f"{header.config['dataset']['method']}, {header.dtype}"),
@@ -43,6 +45,12 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
         ("made by", f"{header.made_by}, blocks of {header.block}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())),
     ]
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    """What defines a grid; of its inactive elements only how many there are."""
+    table = grid.as_dict()
+    return table | {"inactive": f"{grid.num_elements - len(grid.active_elements)} elements"} if grid.inactive else table
 
 
 def _outputs(dataset: Dataset) -> int:

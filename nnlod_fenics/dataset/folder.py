@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nnlod_fenics.config.base import shown
 from nnlod_fenics.dataset.layout import INDEX, Header, block_path, create_index, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.runtime.folder import Contents
@@ -55,8 +56,8 @@ def _check_same(folder: Path, header: Header) -> Header:
         for key in sorted(set(given) | set(there)):
             if given.get(key) != there.get(key):
                 raise InputError(
-                    f"output {str(folder)!r} holds a run with another {section}.{key} ({there.get(key)!r}, now "
-                    f"{given.get(key)!r}); it cannot be resumed."
+                    f"output {str(folder)!r} holds a run with another {section}.{key} ({shown(there.get(key))}, now "
+                    f"{shown(given.get(key))}); it cannot be resumed."
                 )
     changed = [name for name in sorted(header.versions) if header.versions[name] != found.versions.get(name)]
     if changed:

@@ -18,7 +18,8 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
 from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_law, check_sample, settings_of_law
+from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_law, check_sample, make_field, settings_of_law
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.runtime.folder import output_folder
 from nnlod_fenics.runtime.job import (
@@ -45,6 +46,7 @@ def generate(
     resume: bool = False,
     overwrite: bool = False,
     law: FieldLaw | None = None,
+    grid: Grid | None = None,
 ) -> Path:
     """Generate a dataset; collective.
 
@@ -55,6 +57,7 @@ def generate(
         resume: Resume an interrupted run of the same settings, if there is one.
         overwrite: Replace a dataset that is there.
         law: Law of the fields, in the place of that of the settings; any object with ``sample(seed, index, stage)``.
+        grid: The discretisation, in the place of that of the settings.
 
     Returns:
         The folder.
@@ -78,15 +81,16 @@ def generate(
     """
     comm = world() if comm is None else comm
     folder = Path(output)
-    drawn = config.make_field() if law is None else check_law(law)
-    header = _header(config, drawn, own=law is not None)
+    mesh = config.make_grid() if grid is None else grid
+    given = make_field(config.field, mesh.dim, mesh.coefficient, mesh.lengths) if law is None else check_law(law)
+    header = _header(config, mesh, given, own=law is not None)
     with ExitStack() as stack:
 
         def begin() -> list[int]:
             stack.enter_context(output_folder(folder, CONTENTS, resume, overwrite))
             return prepare(folder, header, resume)
 
-        reason = _run(header, drawn, folder, comm, on_first(comm, begin))
+        reason = _run(header, given, folder, comm, on_first(comm, begin))
     if reason == STOPPED:
         raise Interrupted(f"stopped before the end; run again with --resume to finish {str(folder)!r}.")
     if reason is not None:
@@ -94,9 +98,9 @@ def generate(
     return folder
 
 
-def _header(config: Config, law: FieldLaw, own: bool) -> Header:
+def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
     """What the dataset will say of itself; a law of a user's own, given or registered, keeps all its parameters."""
-    grid, settings = config.make_grid(), config.resolved()
+    settings = config.resolved() | {"grid": grid.as_dict()}
     if own:
         settings["field"] = settings_of_law(law)
     found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters

@@ -8,12 +8,15 @@ A dataset is a folder::
 
 with the datasets
 
-* ``Z``: log A on T_ε, ``(n, 1/ε, …)``; a patch of an element is cut from it when read;
-* ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``;
+* ``Z``: log A on T_ε, ``(n, 1/ε, …)``, on all of the box; a patch of an element is cut from it when read;
+* ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
   its law has; the attribute ``names`` tells which;
 * ``origin``: seed and number that the realization was drawn with;
 * ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
+
+The attribute ``config`` of the file holds the settings as JSON, the grid among them; where they are too long for an
+attribute (a mask of many runs, thousands of measured values), it is a dataset of this name.
 
 Each has the attributes ``description``, ``units`` and ``axes``. Z and S are chunked by realization. The virtual
 datasets are made before the first realization: what is not there yet reads as NaN, and as 0 in ``done``.
@@ -59,12 +62,13 @@ __all__ = [
     "write_block",
 ]
 
-LAYOUT_VERSION = 1
-"""Version of the layout that this package writes."""
+LAYOUT_VERSION = 2
+"""Version of the layout of what version 1 does not know: other grids than unit cubes, and long settings."""
 INDEX = "dataset.h5"
 """Name of the file that gathers all blocks."""
 
 Array = npt.NDArray[Any]
+_LONGEST = 60_000  # bytes of an attribute; HDF5 takes 64 KiB with what it adds
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,13 @@ def create_index(folder: Path, header: Header) -> None:
             _create_virtual(file, folder, header, name)
             _describe(file[name], name, header.grid.dim)
         file["parameters"].attrs["names"] = list(header.parameters)
-        file.attrs["layout_version"] = LAYOUT_VERSION
-        file.attrs["config"] = json.dumps(header.config)
+        config = json.dumps(header.config)
+        attribute = len(config) <= _LONGEST
+        file.attrs["layout_version"] = 1 if attribute and header.grid.unit_cube else LAYOUT_VERSION
+        if attribute:
+            file.attrs["config"] = config
+        else:
+            file["config"] = config
         file.attrs["seed"] = header.config["dataset"]["seed"]
         file.attrs["block"] = header.block
         file.attrs["made_by"] = header.made_by
@@ -185,7 +194,7 @@ def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
             "unit of A, times length^(d - 2)",
             ["element", "node of the patch", "node of the element"],
         ),
-        "parameters": ("parameters of the law of the field, NaN where it has none", "1; lengths: side of D", ["name"]),
+        "parameters": ("parameters of the law of the field, NaN where it has none", "1; lengths: unit of D", ["name"]),
         "origin": ("seed and number that the realization was drawn with", "1", ["seed and number"]),
         "checksum": ("CRC-32 of the bytes of Z, then S", "1", []),
         "done": ("1 where the realization is computed", "1", []),
@@ -226,22 +235,31 @@ def read_header(folder: Path) -> Header:
             attributes = dict(file.attrs)
             realizations = len(file["Z"])
             parameters = tuple(map(str, file["parameters"].attrs["names"]))
+            text = attributes["config"] if "config" in attributes else file["config"][()]
         layout = int(attributes["layout_version"])
         if layout > LAYOUT_VERSION:
             raise InputError(
                 f"dataset {str(folder)!r} has layout version {layout}, this nnlod-fenics reads up to "
                 f"{LAYOUT_VERSION}; install a newer one."
             )
-        config = json.loads(attributes["config"])
+        config = json.loads(text)
         versions, made_by = json.loads(attributes["versions"]), str(attributes["made_by"])
         block = int(attributes["block"])
         identity = str(attributes.get("identity", ""))
-        header = Header(Grid(**config["grid"]), config, realizations, block, versions, made_by, parameters, identity)
+        grid = _stored_grid(folder, config["grid"])
+        header = Header(grid, config, realizations, block, versions, made_by, parameters, identity)
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(
             f"dataset {str(folder)!r} cannot be read: {INDEX} is damaged or truncated ({error})."
         ) from None
     return header
+
+
+def _stored_grid(folder: Path, table: Any) -> Grid:
+    try:
+        return Grid.from_dict(table)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"dataset {str(folder)!r} is damaged: its grid is none ({str(error).rstrip('.')}).") from None
 
 
 def write_block(folder: Path, header: Header, block: int, content: Block) -> None:

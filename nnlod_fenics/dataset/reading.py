@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnlod_fenics.dataset.folder import fault_of
 from nnlod_fenics.dataset.layout import Header, block_path, checksum, read_header
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.grid import Grid, told_apart
 
 __all__ = ["Dataset", "Split"]
 
@@ -55,7 +55,8 @@ class Dataset:
         self.path = Path(path)
         self._header = read_header(self.path)
         if grid is not None and grid != self.grid:
-            raise InputError(f"dataset {str(path)!r} was made for {self.grid.as_dict()}, not for {grid.as_dict()}.")
+            own, other = told_apart(self.grid, grid)
+            raise InputError(f"dataset {str(path)!r} was made for {own}, not for {other}.")
         for block in range(self._header.num_blocks):
             if not (partial and not block_path(self.path, block).exists()):
                 self._check_block(block)
@@ -123,7 +124,7 @@ class Dataset:
     # -- realizations --------------------------------------------------------------------------------
 
     def Z(self, k: int) -> Array:
-        """Z = log A of realization k on T_ε, shape ``grid.coefficient_shape``."""
+        """Z = log A of realization k on T_ε, shape ``grid.coefficient_shape``, inactive elements included."""
         return self.fields([k])[0]
 
     def A(self, k: int) -> Array:
@@ -131,7 +132,7 @@ class Dataset:
         return np.asarray(np.exp(self.Z(k).astype(np.float64)))
 
     def S(self, k: int) -> Array:
-        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``."""
+        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements."""
         return self.matrices([k])[0]
 
     def parameters(self, k: int) -> dict[str, float]:

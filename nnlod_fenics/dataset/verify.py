@@ -60,11 +60,12 @@ def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verifica
     if sample < 0:
         raise InputError(f"sample must be a number of local matrices, got {sample}.")
     result = Verification()
-    chosen = np.random.default_rng(seed).integers([len(dataset), dataset.grid.num_elements], size=(sample, 2))
+    active = dataset.grid.active_elements
+    chosen = np.random.default_rng(seed).integers([len(dataset), len(active)], size=(sample, 2))
     _check_origins(dataset, result)
     with show_progress("verify", len(dataset)) as report:
         for k in range(len(dataset)):
-            elements = np.unique(chosen[chosen[:, 0] == k, 1])
+            elements = active[np.unique(chosen[chosen[:, 0] == k, 1])]
             try:
                 Z, S = dataset.column("Z", [k])[0], dataset.column("S", [k])[0]
             except InputError as error:
@@ -88,7 +89,8 @@ def _check_origins(dataset: Dataset, result: Verification) -> None:
 def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> None:
     """Whether a field is the one that its law gives for its seed and number, with its parameters."""
     try:
-        law = make_field(dataset.field_settings, dataset.grid.dim, dataset.grid.coefficient)
+        grid = dataset.grid
+        law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
     except InputError:  # a law of a user's own that is not registered here
         return
     seed, number = map(int, dataset.column("origin", [k])[0])
@@ -107,7 +109,11 @@ def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verific
     if not (np.isfinite(Z).all() and np.isfinite(S).all()):
         result.problems.append(f"realization {k} has NaN or infinite values.")
         return False
-    matrices = S.astype(np.float64)
+    active = dataset.grid.active.ravel()
+    if S[~active].any():
+        result.problems.append(f"realization {k} has a local matrix of an inactive element that is not 0.")
+        return False
+    matrices = S[active].astype(np.float64)
     largest = np.abs(matrices).max(axis=(1, 2))
     sums = np.maximum(np.abs(matrices.sum(axis=1)).max(axis=1), np.abs(matrices.sum(axis=2)).max(axis=1))
     relative = float((sums / largest).max())

@@ -29,9 +29,9 @@ def export_network(network: nn.Module, grid: Grid, path: str | os.PathLike[str])
 
     * ``Z``, shape ``(n, m, …, m)`` with m = (2ℓ+1) H/ε: log A on padded patches, indexed ``[y, x]``, zero outside D;
     * ``inside``, same shape: 1 for cells in D and 0 for the others;
-    * ``S``, shape ``(n, (2ℓ+2)^d, 2^d)``: local matrices (3.6), nodes numbered x fastest. Rows of nodes that belong to no
-      element of D in the patch are to be discarded, and whole matrices of elements outside D: only some networks, the
-      structured one among them, return zeros there.
+    * ``S``, shape ``(n, (2ℓ+2)^d, 2^d)``: local matrices (3.6), nodes numbered x fastest. Rows of nodes that belong to
+      no element of D in the patch are to be discarded, and whole matrices of elements outside D: only some networks,
+      the structured one among them, return zeros there.
 
     A homogeneous network (``network.homogeneous``) was trained on fields minus their mean over D. Subtract a level c,
     such as this mean, from the cells in D, and multiply S by e^c; else single precision rounds away what large

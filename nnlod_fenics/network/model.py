@@ -42,9 +42,9 @@ class NNLOD:
         estimator: Estimates of its errors, if there are any.
 
     Note:
-        A network sees which cells around an element belong to D, but not whether u is given where D ends. On a grid with
-        faces that are not in ``grid.dirichlet``, or with inactive elements, it can be trained and used, but takes a
-        patch that ends on ∂D for the same whichever it is; nothing is promised of its accuracy there.
+        A network sees which cells around an element belong to D, but not whether u is given where D ends. On a grid
+        with faces that are not in ``grid.dirichlet``, or with inactive elements, it can be trained and used, but takes
+        a patch that ends on ∂D for the same whichever it is; nothing is promised of its accuracy there.
 
     Example:
         >>> model = NNLOD.load("lognormal-0.5")
@@ -342,5 +342,5 @@ def _as_tensor(values: npt.NDArray[np.float64]) -> Tensor:
 def _grid(folder: Path, given: dict[str, Any]) -> Grid:
     try:
         return Grid.from_dict(given)
-    except (TypeError, InputError) as error:
+    except (InputError, TypeError, ValueError) as error:
         raise InputError(f"model {str(folder)!r} is damaged: its grid is none ({str(error).rstrip('.')}).") from None

@@ -83,9 +83,10 @@ def _level_jumps(grid: Grid, levels: Tensor, active: Tensor) -> Tensor:
     d, ell = grid.dim, grid.ell
     result = []
     for axis in range(-d, 0):
-        both = (active.narrow(axis, 1, active.shape[axis] - 1) & active.narrow(axis, 0, active.shape[axis] - 1)).to(levels)
+        jumps, count = levels.diff(dim=axis).square(), active.shape[axis] - 1
+        both = active.narrow(axis, 0, count) & active.narrow(axis, 1, count)
         sums = []
-        for values in (levels.diff(dim=axis).square() * both, both.expand_as(levels.diff(dim=axis))):
+        for values in (jumps * both, both.to(jumps).expand_as(jumps)):
             values = functional.pad(values, (ell,) * (2 * d))
             for other in range(d):  # 2ℓ jumps along the axis, on 2ℓ + 1 lines across it
                 values = values.unfold(2 + other, 2 * ell + (other != d + axis), 1)

@@ -68,7 +68,7 @@ class StructuredNetwork(nn.Module):
     their features: ``forward`` takes windows of any size, ``forward_field`` whole padded fields.
 
     Args:
-        grid: The discretisation; any ℓ, H/ε and d.
+        grid: The discretisation; any ℓ, H/ε and d, and any domain of coarse elements that are cubes.
         channels: Channels of the features, each with 2^d·d! orientations.
         means: Weighted arithmetic and harmonic means that an element's features start from, half of each.
         embed_depth: Residual blocks on the features of single elements.
@@ -94,6 +94,11 @@ class StructuredNetwork(nn.Module):
             least = 0 if name.endswith("depth") else 2
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"network.options.{name} must be an integer of at least {least}, got {value!r}.")
+        if not grid.cubes:
+            raise InputError(
+                f"network 'structured' has the symmetries of the cube built in and needs coarse elements that are cubes, "
+                f"got sides {grid.widths} (x first); choose other grid.coarse, or another network."
+            )
         d, ell = grid.dim, grid.ell
         self.dim, self.ell, self.cells, self.channels = d, ell, grid.cells_per_element, channels
         self.embed = Lifting(d, 1, channels, self.cells, self.cells)

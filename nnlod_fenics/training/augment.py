@@ -1,16 +1,35 @@
-"""Turning samples by the symmetries of the cube."""
+"""Turning samples by the symmetries of an element."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import permutations
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.equivariant import turned_lattice
 from nnlod_fenics.training.blocks import Batch
 
-__all__ = ["turned"]
+__all__ = ["symmetries_of", "turned"]
+
+
+@lru_cache(maxsize=8)
+def symmetries_of(grid: Grid) -> npt.NDArray[np.int64]:
+    """Numbers of the symmetries of the cube, see :func:`turned_lattice`, that take an element into itself.
+
+    Args:
+        grid: The discretisation.
+
+    Returns:
+        All numbers where elements are cubes; else those that exchange axes with equal sides only.
+    """
+    orders = np.array(list(permutations(range(grid.dim))))
+    sides = np.asarray(grid.widths[::-1])
+    fitting = np.isclose(sides[orders], sides, rtol=1e-12, atol=0).all(axis=1)
+    return np.flatnonzero(np.repeat(fitting, 2**grid.dim))
 
 
 @lru_cache(maxsize=8)

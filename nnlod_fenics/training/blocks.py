@@ -106,7 +106,7 @@ class Blocks:
         return len(self._Z) * self.per_field
 
     def __getitem__(self, index: Tensor) -> Batch:
-        """The blocks with some numbers ``realization * per_field + block``, x fastest among those with active elements."""
+        """The blocks with some numbers ``realization * per_field + block``, x fastest."""
         index = index.to(self.device)
         realization, block = index // self.per_field, index % self.per_field
         position = self._positions[block].unbind(dim=1)

@@ -97,9 +97,7 @@ def _check(arrays: Arrays, name: str) -> None:
         raise InputError(f"{name} must be finite and not empty, got {len(arrays[0])} realizations.")
 
 
-def without_level(
-    grid: Grid, Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor
-) -> tuple[Tensor, Tensor]:
+def without_level(grid: Grid, Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
     """Fields of mean zero over D with their local matrices: S(Z − c) = e^(−c) S(Z).
 
     The relative loss of a network that is homogeneous too does not change, and numbers of any size fit in float32.

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from nnlod_fenics.config.training import TrainingSettings
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.network.equivariant import group_order
 from nnlod_fenics.network.loss import relative_loss
 from nnlod_fenics.network.storage import checksum_of, load_tensors, save_tensors
 from nnlod_fenics.runtime.files import read_json, write_json
 from nnlod_fenics.runtime.streams import Stream, seed_sequence
-from nnlod_fenics.training.augment import turned
+from nnlod_fenics.training.augment import symmetries_of, turned
 from nnlod_fenics.training.blocks import Blocks
 from nnlod_fenics.training.processes import Processes
 
@@ -153,17 +152,16 @@ class Run:
         taken = share if len(share) else torch.zeros(1, dtype=torch.long)  # every process takes part in every step
         batch = blocks[part[taken]]
         if self.settings.augment:
-            order = group_order(blocks.grid.dim)
+            symmetries = symmetries_of(blocks.grid)
             seed = seed_sequence(self.settings.seed, Stream.SYMMETRY, *index)
-            turns = np.random.default_rng(seed).integers(order, size=len(part))
+            turns = symmetries[np.random.default_rng(seed).integers(len(symmetries), size=len(part))]
             batch = turned(blocks.grid, batch, blocks.block[0], torch.from_numpy(turns)[taken])
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self.settings.rate(epoch)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.settings.amp == "bf16"):
             predicted = self._parallel(batch.Z, batch.inside)
-        # the share's part of the mean over the batch, times blocks; one element or all of a block may be active
-        active = blocks.count_active(part[share]) / blocks.count_active(part) * len(part)
-        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * active
+        weight = len(part) * blocks.count_active(part[share]) / blocks.count_active(part)  # the share's, in blocks
+        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * weight
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)

@@ -9,6 +9,7 @@ from typing import Any
 from nnlod_fenics.config import Config, load_config, write_config
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.folder import CONTENTS as DATASET
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.output import figures
 from nnlod_fenics.runtime.files import read_json, write_json, write_text
@@ -101,12 +102,24 @@ def summary(result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _mesh(grid: Grid) -> str:
+    """The discretisation: by mesh widths on the unit cube, by numbers of elements on other domains."""
+    if grid.unit_cube:
+        H, h, eps = (f"1/{counts[0]}" for counts in (grid.coarse, grid.fine, grid.coefficient))
+        return f"H = {H}, h = {h}, ε = {eps}, ℓ = {grid.ell}, d = {grid.dim}"
+    counts = [" × ".join(map(str, n)) for n in (grid.coarse, grid.fine, grid.coefficient, grid.lengths)]
+    holes = grid.num_elements - len(grid.active_elements)
+    return (
+        f"{counts[0]} coarse elements{f', {holes} of them inactive' if holes else ''}, {counts[1]} fine cells, "
+        f"{counts[2]} coefficient cells, ℓ = {grid.ell}, sides {counts[3]}, u given on {', '.join(grid.dirichlet)}"
+    )
+
+
 def _report(result: dict[str, Any]) -> str:
-    grid = result["grid"]
     table = "\n".join(f"| {name.replace('|', '‖')} | {value} |" for name, value in summary(result))
     return f"""# NN-LOD demo
 
-H = 1/{grid["coarse"]}, h = 1/{grid["fine"]}, ε = 1/{grid["coefficient"]}, ℓ = {grid["ell"]}, d = {grid["dim"]};
+{_mesh(Grid.from_dict(result["grid"]))};
 field: {result["field"]}; data generated on {result["ranks"]} MPI ranks.
 
 | | |

@@ -12,7 +12,7 @@ from nnlod_fenics.coefficient import contrast
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample, make_field
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.grid import Grid, told_apart
 from nnlod_fenics.network import NNLOD, matrix_errors
 from nnlod_fenics.norms import prolong, relative_l2, spectral_norm
 from nnlod_fenics.output import figures, paraview
@@ -42,7 +42,7 @@ TOLERANCES = (0.01, 0.02, 0.05)  # of a local matrix, for which the shares of re
 def fresh_realization(model: NNLOD, seed: int, index: int = 0) -> FieldSample:
     """A realization of the law that the model was trained on, in none of its datasets."""
     grid = model.grid
-    law = make_field(model.law, grid.dim, grid.coefficient)
+    law = make_field(model.law, grid.dim, grid.coefficient, grid.lengths)
     return law.sample(seed, index, stage=Stream.FRESH)
 
 
@@ -54,8 +54,8 @@ def compare(grid: Grid, solutions: dict[str, Solution]) -> dict[str, float]:
         solutions: Those by ``"fem"``, ``"lod"`` and ``"nn"``.
 
     Returns:
-        Errors by name: of solutions in L², of coarse operators in the spectral norm, of local matrices in the
-        Frobenius norm.
+        Errors by name: of solutions in L²(D), of coarse operators in the spectral norm, of local matrices of the
+        elements of D in the Frobenius norm.
     """
     u = {name: solution.u for name, solution in solutions.items()}
     fine = {name: u[name] if name == "fem" else prolong(grid, u[name]) for name in u}
@@ -63,16 +63,17 @@ def compare(grid: Grid, solutions: dict[str, Solution]) -> dict[str, float]:
     S, S_predicted = solutions["lod"].S, solutions["nn"].S
     assert S is not None and S_predicted is not None
     spectral = spectral_norm(K - predicted)
-    difference = matrix_errors(S_predicted, S)
+    difference = matrix_errors(S_predicted, S)[grid.active_elements]
+    deviation, level = (np.nansum(values) for values in (u["nn"] - u["lod"], u["lod"]))
     return {
-        "relative L2 error, NN-LOD against PG-LOD": relative_l2(u["nn"], u["lod"]),
-        "relative L2 error, PG-LOD against FEM": relative_l2(fine["lod"], fine["fem"]),
-        "relative L2 error, NN-LOD against FEM": relative_l2(fine["nn"], fine["fem"]),
+        "relative L2 error, NN-LOD against PG-LOD": relative_l2(u["nn"], u["lod"], grid),
+        "relative L2 error, PG-LOD against FEM": relative_l2(fine["lod"], fine["fem"], grid),
+        "relative L2 error, NN-LOD against FEM": relative_l2(fine["nn"], fine["fem"], grid),
         "spectral error |S - S_NN|": spectral,
         "relative spectral error |S - S_NN| / |S|": spectral / spectral_norm(K),
         "mean relative error of a local matrix": float(difference.mean()),
         "largest relative error of a local matrix": float(difference.max()),
-        "amplitude error, mean of u_NN - u_LOD over mean of u_LOD": float((u["nn"] - u["lod"]).sum() / u["lod"].sum()),
+        "amplitude error, mean of u_NN - u_LOD over mean of u_LOD": float(deviation / level),
     }
 
 
@@ -86,16 +87,24 @@ def _draw(folder: Path, model: NNLOD, A: Array, solutions: dict[str, Solution]) 
         figures.plot_differences(folder / "differences.png", named)
     S, predicted = solutions["lod"].S, solutions["nn"].S
     assert S is not None and predicted is not None
-    middle = int(np.ravel_multi_index((grid.coarse // 2,) * grid.dim, (grid.coarse,) * grid.dim))
+    middle = _middle(grid)
     matrices = {"PG-LOD": S[middle], "NN-LOD": predicted[middle], "difference": predicted[middle] - S[middle]}
     figures.plot_local_matrix(folder / "local_matrix.png", grid, matrices)
     plain = {"u_fem": solutions["fem"].u, "u_lod": solutions["lod"].u, "u_nn": solutions["nn"].u}
     paraview.write_results(folder / "paraview", grid, A, plain)
 
 
+def _middle(grid: Grid) -> int:
+    """Number of the active element that is nearest to the middle of the box."""
+    distance = np.abs(grid.elements[grid.active_elements] - np.asarray(grid.coarse) // 2).sum(axis=1)
+    return int(grid.active_elements[distance.argmin()])
+
+
 def _calibration(model: NNLOD, dataset: Dataset, error: Array, folder: Path) -> dict[str, Any]:
     """Estimated against true errors of the local matrices of the test set."""
-    estimate = np.concatenate([model.error_estimates(model.grid, dataset.A(k)) for k in dataset.split().test])
+    grid = model.grid
+    estimates = [model.error_estimates(grid, dataset.A(k)) for k in dataset.split().test]
+    estimate = np.concatenate([values[grid.active_elements] for values in estimates])
     figures.plot_calibration(folder / "calibration.png", estimate, error)
     table = {}
     for tolerance in TOLERANCES:
@@ -109,9 +118,10 @@ def _calibration(model: NNLOD, dataset: Dataset, error: Array, folder: Path) -> 
 
 
 def _errors(model: NNLOD, dataset: Dataset) -> Array:
-    """Relative errors of the local matrices of the test set."""
-    test = dataset.split().test
-    return np.concatenate([matrix_errors(model.local_matrices(model.grid, dataset.A(k)), dataset.S(k)) for k in test])
+    """Relative errors of the local matrices of the test set, of elements of D."""
+    grid, test = model.grid, dataset.split().test
+    errors = [matrix_errors(model.local_matrices(grid, dataset.A(k)), dataset.S(k)) for k in test]
+    return np.concatenate([values[grid.active_elements] for values in errors])
 
 
 def evaluate(
@@ -139,7 +149,8 @@ def evaluate(
         True
     """
     if dataset is not None and dataset.grid != model.grid:
-        raise InputError(f"dataset is of grid {dataset.grid.as_dict()}, the model of {model.grid.as_dict()}.")
+        given, own = told_apart(dataset.grid, model.grid)
+        raise InputError(f"dataset is of grid {given}, the model of {own}.")
     with output_folder(output, CONTENTS, overwrite=overwrite) as folder:
         return write_evaluation(model, folder, dataset, seed)
 
@@ -155,7 +166,7 @@ def write_evaluation(model: NNLOD, folder: Path, dataset: Dataset | None, seed: 
         "field": model.description["training_set"].get("field"),
         "seed": seed,
         "test loss": test_loss if np.isfinite(test_loss) else None,
-        "contrast": contrast(A),
+        "contrast": contrast(A[model.grid.active_cells]),
         "distance from the training range": model.out_of_range(model.grid, A),
         "errors": compare(model.grid, solutions),
         "seconds": {name: solution.seconds for name, solution in solutions.items()},

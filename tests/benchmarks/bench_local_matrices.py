@@ -84,7 +84,7 @@ def measure(name: str, grid: Grid, device: str, realizations: int, repeats: int,
 def with_dolfinx(grid: Grid, elements: int = 16) -> float:
     """Milliseconds a patch by DOLFINx, on some elements only, without its set-up."""
     A = lognormal(grid)
-    center = int(np.ravel_multi_index((grid.coarse // 2,) * grid.dim, (grid.coarse,) * grid.dim))
+    center = int(grid.element_numbers(np.asarray(grid.coarse) // 2))
     once = median(lambda: local_matrices(grid, A, method="dolfinx", elements=[center]), "cpu", 3)
     many = median(lambda: local_matrices(grid, A, method="dolfinx", elements=[center] * elements), "cpu", 3)
     return 1e3 * (many - once) / (elements - 1)

@@ -52,7 +52,7 @@ def test_what_is_counted_is_what_is_taken(grid, correctors):
     """
     if not Path("/proc/self/status").exists():
         pytest.skip("the peak is read from /proc")
-    numbers = [str(number) for number in (grid.dim, grid.coarse, grid.fine, int(correctors))]
+    numbers = [str(number) for number in (grid.dim, grid.coarse[0], grid.fine[0], int(correctors))]
     command = [sys.executable, "-c", PEAK, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_the_same_with_little_memory(monkeypatch):
     expected = local_matrices(GRID, A)
     free = 2 * needed(GRID, False)
     monkeypatch.setattr(condensation, "free_bytes", lambda: free)
-    assert default_chunk(GRID, "cpu", 8) < GRID.coarse
+    assert default_chunk(GRID, "cpu", 8) < GRID.coarse[0]
     np.testing.assert_allclose(local_matrices(GRID, A), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 

@@ -167,7 +167,7 @@ def test_bad_models(copy, trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_version": 99}, "has version 99, this nnlod-fenics reads versions up to 1"),
+        ({"model_version": 99}, "has version 99, this nnlod-fenics reads versions up to 2"),
         ({"model_version": 0}, "has version 0"),
         ({"model_version": "1"}, "has version '1'"),
         ({"grid": {"dim": 2}}, r"damaged: grid in model\.json has no 'coarse'"),

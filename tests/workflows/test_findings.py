@@ -345,7 +345,7 @@ def test_compare_means():
     assert part["bias of NN-LOD, field"] == pytest.approx(0.1)
     error = math.sqrt(2 / 3) / 2  # of the mean of four
     plain = part["PG-LOD at equal cost"]
-    assert plain["integral"] == plain["field"] == pytest.approx(error * math.sqrt(2) / 2)  # of two
+    assert plain["integral"] == pytest.approx(plain["field"]) == error * math.sqrt(2) / 2  # of two
     gap, spreads = part["difference to PG-LOD"], (0.02 / 16, error / 16)  # of both means, of 17 and of 4 values
     degrees = (spreads[0] ** 2 + spreads[1] ** 2) ** 2 / (spreads[0] ** 4 / 16 + spreads[1] ** 4 / 3)
     assert gap["mean"] == pytest.approx(0.05) and gap["standard error"] == pytest.approx(math.hypot(0.01, error / 2))

@@ -248,7 +248,7 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
 
 def _choices_of_data(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
     g = scale.grid
-    mesh = f"H = 1/{g.coarse}, ε = 1/{g.coefficient}, h = 1/{g.fine}, ℓ = {g.ell}"
+    mesh = f"H = 1/{g.coarse[0]}, ε = 1/{g.coefficient[0]}, h = 1/{g.fine[0]}, ℓ = {g.ell}"
     counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in SIZES)
     rows = [
         ("discretisation", mesh, "scale" if small else "reconstructed"),

@@ -166,7 +166,7 @@ def _write(folder: Path, outcome: Outcome, others: Results) -> dict[str, Any]:
 
 
 def _write_paraview(folder: Path, outcome: Outcome) -> None:
-    grid = Grid(**outcome.numbers["grid"])
+    grid = Grid.from_dict(outcome.numbers["grid"])
     fields = {name: u[0] for name, u in outcome.solutions.items()}
     fields |= {f"{name}, mean": u.mean(axis=0) for name, u in outcome.solutions.items()}
     for network, estimate in outcome.estimates.items():

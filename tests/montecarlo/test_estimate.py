@@ -35,7 +35,7 @@ def test_errors_of_fields_are_norms_on_the_domain(dim, rng):
     grid = Grid(dim, 3, 6, 1)
     values = rng.exponential(size=(8, 1, grid.num_nodes))
     found = make_estimate(Progress({"samples": Moments.of(values)}, {}, None), grid, PLAIN, [], "")
-    nodal = (grid.coarse + 1,) * dim
+    nodal = grid.node_shape
     error = (values[:, 0].std(axis=0, ddof=1) / np.sqrt(8)).reshape(nodal)
     assert found.field_error == pytest.approx(norm_by_quadrature(error), rel=1e-12)
     assert found.width == found.field_error

@@ -14,6 +14,7 @@ from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, Grid, make_field, solve
 from nnlod_fenics.functionals import Outflow, PointValue
+from nnlod_fenics.norms import l2_norm
 from nnlod_fenics.runtime.streams import Stream
 
 GRID, QUICK = Made.GRID, Made.QUICK
@@ -230,6 +231,40 @@ def test_solve_on_a_domain(nnlod, tmp_path, name, options):
         assert told.splitlines()[-1] == f"reliability: {expected.reliability}"
 
 
+@pytest.mark.parametrize("options", [[], ["--form", "galerkin"], ["--method", "fem"], ["--source-correctors"]])
+def test_montecarlo_on_a_domain(nnlod, tmp_path, options):
+    """Against the mean over the same fields, made here; resumed only with the same problem."""
+    (tmp_path / "run.toml").write_text(DOMAIN)
+    told = works(nnlod("montecarlo", "run.toml", "-o", "new", *options, cwd=tmp_path))
+    grid, data = domain()
+    law = make_field({"variance": 0.5, "correlation_length": [100, 50]}, 2, (12, 8), (600, 400))
+    named = dict(
+        zip(("--form", "--method", "--source-correctors"), ("form", "method", "source_correctors"), strict=True)
+    )
+    chosen = {named[options[0]]: options[1] if len(options) > 1 else True} if options else {}
+    fields = [law.sample(0, k, stage=Stream.SAMPLES).A for k in range(5)]
+    solutions = [solve(grid, A, **data, **chosen) for A in fields]
+    found = np.load(tmp_path / "new" / "fields.npz")
+    np.testing.assert_allclose(found["mean"], np.mean([s.coarse for s in solutions], axis=0), rtol=1e-12)
+    assert np.isnan(found["mean"]).sum() == np.isnan(found["standard_error"]).sum() == (~grid.active_nodes).sum()
+    content = json.loads((tmp_path / "new" / "montecarlo.json").read_text())
+    for name, functional in (("head", PointValue((450.0, 200.0))), ("out", Outflow("xmax"))):
+        values = [functional(solution) for solution in solutions]
+        assert content["functionals"][name]["mean"] == pytest.approx(np.mean(values))
+    assert content["mean field"]["norm"] == pytest.approx(l2_norm(found["mean"], grid))
+    if solutions[0].S is None:
+        assert "warned samples" not in content and "warned samples" not in told
+    else:
+        warned = sum(not solution.reliability.trusted for solution in solutions)
+        assert content["warned samples"] == {"warned": warned, "of": 5} and f"{warned} of 5" in told
+    more = ["montecarlo", "run.toml", "-o", "new", *options, "--samples", "6", "--resume"]
+    for key, other in (("wells", "[[450, 200, -0.3]]"), ("g", "{ xmin = 10, xmax = 9 }"), ("flux", "0.0"), ("f", "1")):
+        done = nnlod(*more, "-s", f"problem.{key}={other}", cwd=tmp_path)
+        fails(done, f"cannot be resumed: {'source' if key == 'f' else key} is")
+    works(nnlod(*more, cwd=tmp_path))
+    assert json.loads((tmp_path / "new" / "montecarlo.json").read_text())["samples"] == {"samples": 6}
+
+
 def test_a_domain_in_all_formats(nnlod, tmp_path):
     pytest.importorskip("dolfinx")
     (tmp_path / "run.toml").write_text(DOMAIN)
@@ -261,6 +296,12 @@ def test_mistakes_about_a_domain(nnlod, tmp_path):
         (["--method", "fem", "--source-correctors"], "source_correctors does not apply to method 'fem'"),
     ):
         fails(nnlod(*given, *wrong, cwd=tmp_path), message)
+    for wrong, message in (
+        (["--method", "fem", "--form", "galerkin"], "form applies to method lod, got it for fem"),
+        (["--form", "ritz"], "montecarlo.form must be 'petrov-galerkin' or 'galerkin', got 'ritz'"),
+        (["--functional", "point(250, 200)"], "this point is in an inactive element"),
+    ):
+        fails(nnlod("montecarlo", "run.toml", "-o", "new", *wrong, cwd=tmp_path), message)
     assert not (tmp_path / "new").exists()
 
 

@@ -61,17 +61,36 @@ class MonteCarloSettings(Settings):
         "which varies and with it the allocation: give it where results must have the same bits",
     )
     level: float = Field(default=0.95, gt=0, lt=1, description="probability of the confidence intervals")
+    source_correctors: bool = Field(
+        default=False, description="whether lod corrects the right-hand side for its fine scales"
+    )
+    form: Literal["petrov-galerkin", "galerkin"] = Field(
+        default="petrov-galerkin",
+        description="coarse problem of lod; galerkin is symmetric and stable at any contrast, and slower",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> MonteCarloSettings:
         if self.target is not None and self.tolerance is None and self.method != "multifidelity":
             raise InputError(f"target {self.target!r} needs a tolerance, or the method multifidelity.")
+        for name in self.lod_options:
+            if "lod" not in self.models:
+                raise InputError(f"{name} applies to method lod, got it for {' and '.join(self.models)}.")
         return self
 
     @property
     def models(self) -> tuple[str, ...]:
         """Methods that are applied to each field."""
         return (self.reference, "nn") if self.method == "multifidelity" else (self.method,)
+
+    @property
+    def lod_options(self) -> dict[str, Any]:
+        """Options of the method lod that differ from their defaults."""
+        return {
+            name: getattr(self, name)
+            for name in ("source_correctors", "form")
+            if getattr(self, name) != type(self).model_fields[name].default
+        }
 
     def check_stops(self) -> None:
         """Check that the settings say when to stop.
@@ -87,7 +106,7 @@ class MonteCarloSettings(Settings):
         kept = ["method", "seed"]
         if self.method == "multifidelity":
             kept += ["reference", "pilot", "cost_ratio"]
-        return {name: getattr(self, name) for name in kept}
+        return {name: getattr(self, name) for name in kept} | self.lod_options
 
 
 class MonteCarloSection(MonteCarloSettings):

@@ -15,7 +15,7 @@ from nnlod_fenics.montecarlo.allocation import Plan
 from nnlod_fenics.montecarlo.estimators import LEAST, Moments, Statistics, control_variate, plain
 from nnlod_fenics.norms import l2_norm
 
-__all__ = ["Estimate", "FunctionalEstimate", "Progress", "make_estimate"]
+__all__ = ["Estimate", "FunctionalEstimate", "Progress", "make_estimate", "on_nodes"]
 
 Array = npt.NDArray[np.float64]
 
@@ -28,11 +28,13 @@ class Progress:
         moments: By stream.
         seconds: By stream, for each model of it.
         plan: Allocation, for ``"multifidelity"``.
+        warned: How many samples of the stream ``samples`` are not to be trusted, and of how many that is known.
     """
 
     moments: dict[str, Moments]
     seconds: dict[str, Array]
     plan: Plan | None
+    warned: tuple[int, int] | None = None
 
     @property
     def statistics(self) -> Statistics:
@@ -95,7 +97,7 @@ class Estimate:
 
     Attributes:
         grid: The discretisation.
-        mean: Mean of the solution at the coarse nodes, shape ``grid.node_shape``; as all fields, NaN at nodes of no
+        mean: Mean of the solution at the coarse nodes, shape ``grid.node_shape``; NaN, as all fields, at nodes of no
             active element.
         standard_error: Standard errors of ``mean``.
         half_width: Half-widths of the confidence intervals of ``mean``, node by node.
@@ -113,6 +115,9 @@ class Estimate:
         plan: Allocation, for ``"multifidelity"``.
         settings: The settings.
         stopped: What ended the run: ``"samples"``, ``"tolerance"`` or ``"time"``.
+        warned: How many of the averaged solutions show signs of being wrong
+            (:class:`nnlod_fenics.lod.reliability.Reliability`), and of how many that is known; None for ``"fem"`` and
+            the Galerkin form, which need no such warning. In ``"multifidelity"`` those of the reference method count.
     """
 
     grid: Grid
@@ -133,6 +138,7 @@ class Estimate:
     plan: Plan | None
     settings: MonteCarloSettings
     stopped: str
+    warned: tuple[int, int] | None = None
 
     @property
     def cost(self) -> float:
@@ -155,14 +161,11 @@ class Estimate:
             "samples": self.samples,
             "seconds": self.seconds,
             "mean field": {
-                "norm": l2_norm(self.mean, self.grid),
+                "norm": self._norm(self.mean),
                 "standard error": self.field_error,
-                "standard deviation of the solution": l2_norm(np.sqrt(np.maximum(self.variance, 0)), self.grid),
+                "standard deviation of the solution": self._norm(np.sqrt(np.maximum(self.variance, 0))),
             },
-            "variance field": {
-                "norm": l2_norm(self.variance, self.grid),
-                "standard error": self.variance_field_error,
-            },
+            "variance field": {"norm": self._norm(self.variance), "standard error": self.variance_field_error},
             "functionals": {
                 name: {k: v for k, v in asdict(value).items() if v is not None}
                 | {"interval": list(value.interval), "variance_interval": list(value.variance_interval)}
@@ -170,12 +173,32 @@ class Estimate:
             },
         }
         if self.network_bias is not None and self.network_bias_error is not None:
-            result["mean field"]["network bias"] = l2_norm(self.network_bias, self.grid)
-            result["mean field"]["network bias, standard error"] = l2_norm(self.network_bias_error, self.grid)
+            result["mean field"]["network bias"] = self._norm(self.network_bias)
+            result["mean field"]["network bias, standard error"] = self._norm(self.network_bias_error)
         if self.plan is not None:
             names = ("ratio", "cost_high", "cost_low", "explained", "gain")
             result["plan"] = {name: getattr(self.plan, name) for name in names}
+        if self.warned is not None:
+            result["warned samples"] = dict(zip(("warned", "of"), self.warned, strict=True))
         return result
+
+    def _norm(self, field: Array) -> float:
+        return l2_norm(field, self.grid)
+
+
+def on_nodes(grid: Grid, values: Array) -> Array:
+    """Values at the coarse nodes of D as a field.
+
+    Args:
+        grid: The discretisation.
+        values: A value per node of an active element, x fastest.
+
+    Returns:
+        Shape ``grid.node_shape``, NaN at the other nodes.
+    """
+    field = np.full(grid.node_shape, np.nan)
+    field[grid.active_nodes] = values
+    return field
 
 
 def make_estimate(
@@ -193,17 +216,13 @@ def make_estimate(
     Returns:
         The result.
     """
-    statistics, n = progress.statistics, grid.num_nodes
-
-    def at_nodes(row: Array) -> Array:
-        return np.where(grid.active_nodes, row[:n].reshape(grid.node_shape), np.nan)
-
+    statistics, n = progress.statistics, int(np.count_nonzero(grid.active_nodes))
     rows = [
         row
         for found in (statistics.mean, statistics.variance)
         for row in (found.value, found.standard_error, found.half_width(settings.level))
     ]
-    mean, error, width, variance, variance_error, variance_width = map(at_nodes, rows)
+    mean, error, width, variance, variance_error, variance_width = (on_nodes(grid, row[:n]) for row in rows)
     bias, bias_error = _network_bias(progress)
     functionals = {}
     for k, name in enumerate(names, start=n):
@@ -218,8 +237,8 @@ def make_estimate(
         variance=variance,
         variance_standard_error=variance_error,
         variance_half_width=variance_width,
-        network_bias=None if bias is None else at_nodes(bias),
-        network_bias_error=None if bias_error is None else at_nodes(bias_error),
+        network_bias=None if bias is None else on_nodes(grid, bias[:n]),
+        network_bias_error=None if bias_error is None else on_nodes(grid, bias_error[:n]),
         functionals=functionals,
         field_error=field_error,
         variance_field_error=l2_norm(variance_error, grid),
@@ -229,6 +248,7 @@ def make_estimate(
         plan=progress.plan,
         settings=settings,
         stopped=stopped,
+        warned=progress.warned,
     )
 
 

@@ -13,7 +13,7 @@ from nnlod_fenics.config.montecarlo import MonteCarloSettings
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Plan, make_plan
-from nnlod_fenics.montecarlo.estimate import Progress, make_estimate
+from nnlod_fenics.montecarlo.estimate import Progress, make_estimate, on_nodes
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.goal import Goal
 from nnlod_fenics.montecarlo.sampling import BATCH, BlockResult, Sampler
@@ -49,6 +49,14 @@ def _sizes(settings: MonteCarloSettings) -> dict[str, int]:
     """Samples of a block of each kind."""
     slow = settings.models != ("nn",)
     return {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
+
+
+def _count_warnings(blocks: list[BlockResult]) -> tuple[int, int] | None:
+    """Samples that are not to be trusted, and of how many that is known."""
+    known = [block for block in blocks if block.warned is not None]
+    if not known:
+        return None
+    return sum(block.warned or 0 for block in known), sum(block.moments.count for block in known)
 
 
 class Job:
@@ -87,6 +95,7 @@ class Job:
             {kind: Moments.merged(r.moments for r in results) for kind, results in by_kind.items()},
             {kind: np.sum([r.seconds for r in results], axis=0) for kind, results in by_kind.items()},
             self._plan,
+            _count_warnings(by_kind.get("samples", [])),
         )
 
     # -- rank 0 --------------------------------------------------------------------------------------------
@@ -97,7 +106,7 @@ class Job:
         pilot = self.progress().moments["pilot"]
         high, low = self._costs()
         spent = pilot.count * (1 + low / high)
-        nodes = slice(0, self._grid.num_nodes)
+        nodes = slice(0, self._sampler.quantities - len(names))
         at = None if settings.target is None else nodes.stop + names.index(settings.target)
         aim = nodes if at is None else slice(at, at + 1)
         budget = math.inf if settings.samples is None else settings.samples - spent
@@ -115,7 +124,7 @@ class Job:
         if target is not None:
             error = tolerance / float(half_width(1.0, LEAST_PAIRS - 1, self._settings.level))
             return error * error  # infinite where a power would overflow
-        share = tolerance / l2_norm(np.sqrt(variance).reshape(self._grid.node_shape), self._grid)
+        share = tolerance / l2_norm(on_nodes(self._grid, np.sqrt(variance)), self._grid)
         return float(variance.sum()) * share * share
 
     def _costs(self) -> tuple[float, float]:

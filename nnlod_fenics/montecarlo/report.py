@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.colors import Normalize
 
 from nnlod_fenics.montecarlo.estimate import Estimate
+from nnlod_fenics.norms import nodal_values
+from nnlod_fenics.output.drawing import centre_line, middle_plane, panel_size, shade
 from nnlod_fenics.output.paraview import write_arrays
 from nnlod_fenics.output.style import SOLUTION, colorbar, figure, line_styles, save
 from nnlod_fenics.runtime.files import read_json, write_json, write_npz
 
 __all__ = ["plot_mean", "table", "write_report"]
-
-Array = npt.NDArray[np.float64]
 
 
 def write_report(folder: Path, estimate: Estimate) -> None:
@@ -28,14 +26,14 @@ def write_report(folder: Path, estimate: Estimate) -> None:
     """
     fields = estimate.fields
     write_npz(folder / "fields.npz", **fields)
-    write_arrays(folder / "fields.vtkhdf", estimate.mean.ndim, point_data=fields)
+    write_arrays(folder / "fields.vtkhdf", estimate.grid.dim, point_data=fields, grid=estimate.grid)
     plot_mean(folder / "mean.png", estimate)
     content: dict[str, Any] = {"run": read_json(folder / "run.json")} | estimate.summary()
     write_json(folder / "montecarlo.json", content)
 
 
 def plot_mean(path: Path, estimate: Estimate) -> Path:
-    """Draw the mean and its standard error: side by side, in 3D in the plane x₃ = 0.5, in 1D as a band.
+    """Draw the mean and its standard error: side by side, in 3D in the plane through the centre, in 1D as a band.
 
     Args:
         path: The file to write; the suffix chooses the format.
@@ -44,42 +42,33 @@ def plot_mean(path: Path, estimate: Estimate) -> Path:
     Returns:
         The path.
     """
-    if estimate.mean.ndim == 1:
+    if estimate.grid.dim == 1:
         return _plot_band(path, estimate)
-    fields = [_plane(estimate.mean), _plane(estimate.standard_error)]
-    labels = ["mean of $u$", "standard error"]
-    with figure(7.6, 3.2) as fig:
+    fields = {"mean of $u$": estimate.mean, "standard error": estimate.standard_error}
+    width, height = panel_size(estimate.grid.lengths)
+    with figure(0.8 + 6.8 * width, 0.4 + 2.8 * height) as fig:
         axes = fig.subplots(1, 2, sharey=True)
-        for ax, values, label in zip(axes, fields, labels, strict=True):
-            nodes = np.linspace(0, 1, len(values))
-            norm = Normalize(min(values.min(), 0.0), values.max() or 1.0)
-            image = ax.pcolormesh(nodes, nodes, values, norm=norm, cmap=SOLUTION, shading="gouraud", rasterized=True)
-            ax.set(xlabel="$x_1$", aspect="equal", xlim=(0, 1), ylim=(0, 1))
-            ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-            ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        for ax, (label, field) in zip(axes, fields.items(), strict=True):
+            plane = middle_plane(*nodal_values(label, field, estimate.grid))
+            low, high = plane.inside.min(), plane.inside.max()
+            image = shade(ax, plane, Normalize(low, high if high > low else low + 1.0), SOLUTION, "")
+            ax.label_outer()
             colorbar(fig, image, ax, label)
-        axes[0].set_ylabel("$x_2$")
         save(fig, path)
     return path
 
 
-def _plane(values: Array) -> Array:
-    if values.ndim == 2:
-        return values
-    n = len(values)
-    return values.take([(n - 1) // 2, n // 2], 0).mean(axis=0)
-
-
 def _plot_band(path: Path, estimate: Estimate) -> Path:
-    nodes = np.linspace(0, 1, len(estimate.mean))
-    style = line_styles(2)[1]
+    style, grid = line_styles(2)[1], estimate.grid
     with figure(4.8, 3.0) as fig:
         ax = fig.subplots()
-        low, high = (estimate.mean + sign * estimate.half_width for sign in (-1, 1))
+        (at, mean), (_, half) = (
+            centre_line(*nodal_values("mean", field, grid), 0) for field in (estimate.mean, estimate.half_width)
+        )
         label = f"confidence intervals, level {estimate.settings.level:.4g}"
-        ax.fill_between(nodes, low, high, color=style.color, alpha=0.3, lw=0, label=label)
-        ax.plot(nodes, estimate.mean, color=style.color, lw=style.width, label="mean of $u$")
-        ax.set(xlabel="$x_1$", ylabel="$u$", xlim=(0, 1))
+        ax.fill_between(at, mean - half, mean + half, color=style.color, alpha=0.3, lw=0, label=label)
+        ax.plot(at, mean, color=style.color, lw=style.width, label="mean of $u$")
+        ax.set(xlabel="$x_1$", ylabel="$u$", xlim=(0, grid.lengths[0]))
         ax.legend()
         save(fig, path)
     return path
@@ -93,6 +82,8 @@ def table(estimate: Estimate) -> list[tuple[str, str]]:
         ("mean field, standard error in L²(D)", f"{estimate.field_error:.3e}"),
         ("variance field, standard error in L²(D)", f"{estimate.variance_field_error:.3e}"),
     ]
+    if estimate.warned is not None:
+        rows.append(("warned samples (signs of wrong solutions)", "{} of {}".format(*estimate.warned)))
     for name, value in estimate.functionals.items():
         level = f"{estimate.settings.level:.4g}"
         rows.append((f"{name}, mean (level {level})", f"{value.mean:.6g} ± {value.half_width:.2g}"))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from nnlod_fenics.config import Config, MonteCarloSettings
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields import FieldLaw, check_law, make_field, settings_of_law
+from nnlod_fenics.fields import FieldLaw, check_law, make_field
 from nnlod_fenics.functionals import Functional, check_functional, parse_functionals
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.loads import load_vector
 from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
+from nnlod_fenics.montecarlo.identity import identity_of
 from nnlod_fenics.montecarlo.job import Job, check_blocks
 from nnlod_fenics.montecarlo.sampling import Sampler
 from nnlod_fenics.montecarlo.store import Store
 from nnlod_fenics.network import NNLOD
 from nnlod_fenics.network.shipped import find_shipped
-from nnlod_fenics.problem import Problem, Source
+from nnlod_fenics.problem import Boundary, Problem, Source, check_problem
 from nnlod_fenics.runtime.job import on_first, world
 
 __all__ = ["find_problem", "monte_carlo", "run_from_config"]
@@ -41,6 +37,10 @@ def monte_carlo(
     comm: Any = None,
     resume: bool = False,
     overwrite: bool = False,
+    *,
+    wells: Sequence[tuple[Sequence[float], float]] = (),
+    g: Boundary = 0.0,
+    flux: Boundary = 0.0,
 ) -> Estimate:
     """Expectations of the solution over random coefficients; collective.
 
@@ -74,6 +74,9 @@ def monte_carlo(
         resume: Resume an interrupted run, or one that is to get more samples. ``samples``, ``tolerance``,
             ``seconds``, ``target`` and ``level`` may be others than before, all else must agree.
         overwrite: Replace a run that is there.
+        wells: Points and rates, see :class:`nnlod_fenics.problem.Problem`.
+        g: u on Γ_D.
+        flux: What flows into D through the other faces of the box.
 
     Returns:
         The estimate, on every rank.
@@ -98,13 +101,15 @@ def monte_carlo(
     comm = world() if comm is None else comm
     named = dict(functionals or {})
     check_law(law)
+    problem = Problem(f, wells, g, flux)
+    check_problem(grid, problem)
     _check(grid, settings, model, named)
-    store = None if output is None else Store(output, _identity(grid, law, settings, model, f, named))
+    store = None if output is None else Store(output, identity_of(grid, law, settings, model, problem, named))
     with ExitStack() as stack:
         if store is not None:
             on_first(comm, lambda: stack.enter_context(store.held(resume, overwrite)))
-        options = {"nn": {"model": model}} if model is not None else {}
-        sampler = Sampler(grid, law, Problem(f), named, options)
+        options = {"nn": {"model": model}, "lod": settings.lod_options}
+        sampler = Sampler(grid, law, problem, named, options)
         stack.callback(sampler.destroy)
         job = Job(grid, settings, sampler, store, comm)
         stopped = job.run()
@@ -122,15 +127,19 @@ def monte_carlo(
 
 
 def run_from_config(
-    config: Config, f: Source = 1.0, output: str | Path | None = None, resume: bool = False, overwrite: bool = False
+    config: Config,
+    source: float | None = None,
+    output: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> Estimate:
-    """:func:`monte_carlo` as a configuration says, its section ``[montecarlo]`` included.
+    """:func:`monte_carlo` as a configuration says, its sections ``[montecarlo]`` and ``[problem]`` included.
 
     Without a model, a method that needs one takes that of the package for this grid and field.
 
     Args:
         config: The settings.
-        f: The source.
+        source: Constant source, in the place of that of the settings.
         output: See :func:`monte_carlo`.
         resume: See :func:`monte_carlo`.
         overwrite: See :func:`monte_carlo`.
@@ -145,7 +154,22 @@ def run_from_config(
         model = find_shipped(stated["grid"], stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
     grid, law = find_problem(config, surrogate)
-    return monte_carlo(grid, law, settings, surrogate, f, named, output, None, resume, overwrite)
+    problem = config.problem.make(grid, source)
+    return monte_carlo(
+        grid,
+        law,
+        settings,
+        surrogate,
+        problem.f,
+        named,
+        output,
+        None,
+        resume,
+        overwrite,
+        wells=problem.wells,
+        g=problem.g,
+        flux=problem.flux,
+    )
 
 
 def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
@@ -163,7 +187,7 @@ def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     """
     grid = config.make_grid(None if model is None else model.grid)
     field = config.field if model is None or config.states_field else model.law
-    return grid, make_field(field, grid.dim, grid.coefficient)
+    return grid, make_field(field, grid.dim, grid.coefficient, grid.lengths)
 
 
 def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functionals: dict[str, Functional]) -> None:
@@ -185,51 +209,3 @@ def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functi
         raise InputError(
             f"target must be the name of one of the functionals {list(functionals)}, got {settings.target!r}."
         )
-
-
-def _identity(
-    grid: Grid,
-    law: FieldLaw,
-    settings: MonteCarloSettings,
-    model: NNLOD | None,
-    f: Source,
-    functionals: dict[str, Functional],
-) -> dict[str, Any]:
-    """What a resumed run must agree in."""
-    identity = settings.identity() | {
-        "grid": grid.as_dict(),
-        "field": settings_of_law(law),
-        # a list: blocks keep their order
-        "functionals": [[name, _text(functional)] for name, functional in functionals.items()],
-        "source": _digest(load_vector(grid.at_fine_scale, f).tobytes()),
-    }
-    if model is not None and "nn" in settings.models:
-        identity["model"] = _fingerprint(model)
-    plain: dict[str, Any] = json.loads(json.dumps(identity))
-    return plain
-
-
-def _text(functional: Functional) -> str:
-    """What tells functionals apart: a description, or the source of a function."""
-    if not inspect.isfunction(functional):
-        return str(functional)
-    return f"function {functional.__qualname__} {_digest(*_bytes_of(functional.__code__))}"
-
-
-def _bytes_of(code: CodeType) -> Iterator[bytes]:
-    """What a function computes, without where it stands."""
-    yield code.co_code
-    yield repr(code.co_names).encode()
-    for constant in code.co_consts:
-        yield from _bytes_of(constant) if isinstance(constant, CodeType) else (repr(constant).encode(),)
-
-
-def _fingerprint(model: NNLOD) -> str:
-    """What tells models apart, whatever folder they lie in: the kind of network and its weights."""
-    kind = [type(model.network).__name__, model.description.get("network")]
-    weights = ((k, v.detach().cpu().numpy()) for k, v in model.network.state_dict().items())
-    return _digest(json.dumps(kind, sort_keys=True).encode(), *(k.encode() + v.tobytes() for k, v in weights))
-
-
-def _digest(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

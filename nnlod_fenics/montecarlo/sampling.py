@@ -36,14 +36,17 @@ class BlockResult:
     Attributes:
         moments: Of all quantities, for each model.
         seconds: Time of each model, that of drawing the fields included in the last one's.
+        warned: Samples of the first model that are not to be trusted by their
+            :class:`~nnlod_fenics.lod.reliability.Reliability`; None where that is not known.
     """
 
     moments: Moments
     seconds: Array
+    warned: int | None = None
 
 
 class Sampler:
-    """Draws samples of fields and computes quantities: coarse nodal values, then functionals.
+    """Draws samples of fields and computes quantities: values at the coarse nodes of D, then functionals.
 
     Args:
         grid: The discretisation.
@@ -71,7 +74,7 @@ class Sampler:
     @property
     def quantities(self) -> int:
         """Number of quantities of a sample."""
-        return self.grid.num_nodes + len(self.names)
+        return int(np.count_nonzero(self.grid.active_nodes)) + len(self.names)
 
     def block(
         self, kind: str, methods: tuple[str, ...], seed: int, members: range, check: Callable[[], None]
@@ -105,9 +108,10 @@ class Sampler:
         A = self._draw(kind, seed, members)
         drawing = time.perf_counter() - start
         values, seconds = [], []
+        doubts: list[bool] | None = [] if kind == "samples" else None  # what is averaged counts, not what corrects it
         for method in methods:
             start = time.perf_counter()
-            values.append(self._apply(method, A, check))
+            values.append(self._apply(method, A, check, doubts if method == methods[0] else None))
             seconds.append(time.perf_counter() - start)
         check()
         stacked = np.stack(values, axis=1)
@@ -115,7 +119,7 @@ class Sampler:
         if bad.size:
             raise NumericalError(f"sample {members[int(bad[0])]} of stream {kind!r} (seed {seed}) is not finite.")
         seconds[-1] += drawing
-        return BlockResult(Moments.of(stacked), np.array(seconds))
+        return BlockResult(Moments.of(stacked), np.array(seconds), sum(doubts) if doubts else None)
 
     def destroy(self) -> None:
         """Free the solvers."""
@@ -129,12 +133,15 @@ class Sampler:
                 raise NumericalError(f"the field of sample {k} of stream {kind!r} (seed {seed}) is not finite.")
         return np.stack(drawn)
 
-    def _apply(self, method: str, A: Array, check: Callable[[], None]) -> Array:
-        """Quantities of some coefficients by a method, shape ``(n, q)``."""
+    def _apply(self, method: str, A: Array, check: Callable[[], None], doubts: list[bool] | None = None) -> Array:
+        """Quantities of some coefficients by a method, shape ``(n, q)``; notes which samples are not to be trusted."""
         solver, quantities = self._solvers[method], []
         for k in range(0, len(A), solver.together):
             check()
-            quantities += [self._quantities(solution) for solution in solver.solve_many(A[k : k + solver.together])]
+            for solution in solver.solve_many(A[k : k + solver.together]):
+                quantities.append(self._quantities(solution))
+                if doubts is not None and solution.S is not None:
+                    doubts.append(not solution.reliability.trusted)
         return np.stack(quantities)
 
     def _quantities(self, solution: Solution) -> Array:
@@ -144,5 +151,4 @@ class Sampler:
             if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "fiu":
                 raise InputError(f"functional {name!r} must return a number, got {value!r:.60}.")
             values.append(float(value))
-        at_nodes = np.where(self.grid.active_nodes, solution.coarse, 0.0)  # at others there is nothing to average
-        return np.concatenate([at_nodes.ravel(), values])
+        return np.concatenate([solution.coarse[self.grid.active_nodes], values])

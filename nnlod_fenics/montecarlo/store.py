@@ -106,7 +106,9 @@ class Store:
         """
         moments = result.moments
         path, stamp = self._path(kind, number), self._stamp_of(kind, number)
-        arrays = {"mean": moments.mean, "central": moments.central, "seconds": result.seconds}
+        arrays: dict[str, Any] = {"mean": moments.mean, "central": moments.central, "seconds": result.seconds}
+        if result.warned is not None:
+            arrays["warned"] = result.warned
         with self.written():
             write_npz(path, **arrays, count=moments.count, run=stamp)
 
@@ -130,6 +132,7 @@ class Store:
             with np.load(path, allow_pickle=False) as file:
                 moments = Moments(int(file["count"]), file["mean"], file["central"])
                 seconds, run = file["seconds"], str(file["run"]) if "run" in file else ""
+                warned = int(file["warned"]) if "warned" in file else None
             there = len(moments.mean)
             expected = Moments.of(np.zeros((1, there, quantities)))
             shapes = [moments.mean.shape, moments.central.shape, seconds.shape]
@@ -143,7 +146,9 @@ class Store:
             return None
         if moments.count != count or there < models:
             return None
-        return BlockResult(moments, seconds) if there == models else BlockResult(moments.first(), seconds[:1])
+        if there > models:
+            moments, seconds = moments.first(), seconds[:1]
+        return BlockResult(moments, seconds, warned)
 
     def _stamp_of(self, kind: str, number: int) -> str:
         """What a block bears: of which run it is, and which of its blocks."""

@@ -12,7 +12,7 @@ import pytest
 from commands import Made
 from waiting import PATIENCE
 
-from nnlod_fenics import NNLOD, make_field, solve
+from nnlod_fenics import NNLOD, Grid, make_field, solve
 from nnlod_fenics.functionals import Outflow, PointValue
 from nnlod_fenics.runtime.streams import Stream
 
@@ -155,6 +155,113 @@ def test_cells_without_data(nnlod, made, tmp_path):
     fails(nnlod("solve", *GRID, "--dataset", "A", cwd=tmp_path), "dataset applies to a coefficient from a file")
     fails(nnlod("solve", "--coefficient", made / "A.npy", *GRID, "--dataset", "A", cwd=tmp_path), "dataset")
     assert {path.name for path in tmp_path.iterdir()} == {"A.npy"}
+
+
+# -- domains -------------------------------------------------------------------------------------------
+
+DOMAIN = """
+[grid]
+coarse = [6, 4]
+fine = [24, 16]
+coefficient = [12, 8]
+ell = 1
+lengths = [600, 400]
+dirichlet = ["xmin", "xmax"]
+
+[[grid.inactive]]
+low = [200, 100]
+high = [300, 300]
+
+[problem]
+f = 0
+g = { xmin = 10.0, xmax = 8.0 }
+flux = { ymax = 1e-3 }
+wells = [[450, 200, -0.2]]
+
+[field]
+variance = 0.5
+correlation_length = [100, 50]
+
+[montecarlo]
+method = "lod"
+samples = 5
+functionals = ["head = point(450, 200)", "out = outflow(xmax)"]
+"""
+
+
+def domain() -> tuple[Grid, dict]:
+    active = np.ones((4, 6), dtype=bool)
+    active[1:3, 2] = False
+    grid = Grid(2, (6, 4), (24, 16), 1, (12, 8), (600, 400), ("xmin", "xmax"), active)
+    data = {"g": {"xmin": 10.0, "xmax": 8.0}, "flux": {"ymax": 1e-3}, "wells": [((450, 200), -0.2)]}
+    return grid, {"f": 0.0} | data
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fem", {"method": "fem"}),
+        ("lod", {"reconstruct": True}),
+        ("sources", {"source_correctors": True}),
+        ("galerkin", {"form": "galerkin", "reconstruct": True}),
+    ],
+)
+def test_solve_on_a_domain(nnlod, tmp_path, name, options):
+    """As the package solves it; each output knows what it is of."""
+    (tmp_path / "run.toml").write_text(DOMAIN)
+    flags = {"method": ["--method", "fem"], "form": ["--form", "galerkin"], "reconstruct": ["--reconstruct"]}
+    given = [flag for key in options for flag in flags.get(key, ["--source-correctors"])]
+    told = works(nnlod("solve", "--config", "run.toml", "--seed", "3", *given, "-o", "new", cwd=tmp_path))
+    grid, data = domain()
+    law = make_field({"variance": 0.5, "correlation_length": [100, 50]}, 2, (12, 8), (600, 400))
+    expected = solve(grid, law.sample(3, 0, stage=Stream.FRESH).A, **data, **options)
+    method = expected.method
+    np.testing.assert_allclose(np.load(tmp_path / "new" / f"u_{method}.npy"), expected.u, rtol=1e-12)
+    if "reconstruct" in options:
+        np.testing.assert_allclose(np.load(tmp_path / "new" / "u_fine_lod.npy"), expected.u_fine, rtol=1e-12)
+    files = {path.name for path in (tmp_path / "new").iterdir()}
+    assert ("fine_solution.vtkhdf" in files) == (name != "sources") and "solution.png" in files
+    content = json.loads((tmp_path / "new" / "solution.json").read_text())
+    assert Grid.from_dict(content["grid"]) == grid and content["method"] == method and content["seed"] == 3
+    assert content["problem"] == data | {"wells": [[450.0, 200.0, -0.2]]}
+    assert content["options"] == {key: value for key, value in options.items() if key != "method"}
+    assert ("reliability: " in told) == ("reliability" in content) == (expected.S is not None)
+    if expected.S is not None:
+        assert told.splitlines()[-1] == f"reliability: {expected.reliability}"
+
+
+def test_a_domain_in_all_formats(nnlod, tmp_path):
+    pytest.importorskip("dolfinx")
+    (tmp_path / "run.toml").write_text(DOMAIN)
+    options = ["--format", "vti", "--format", "xdmf", "--correctors", "1", "--reconstruct"]
+    works(nnlod("solve", "--config", "run.toml", *options, "-o", "new", cwd=tmp_path))
+    files = {path.name for path in (tmp_path / "new").iterdir()}
+    assert files >= {"u_lod.xdmf", "u_fine_lod.xdmf", "fine_solution.vti", "corrector1.png", "corrector1.vtkhdf"}
+    works(nnlod("sample", "run.toml", "-o", "fields", cwd=tmp_path))
+    assert np.load(tmp_path / "fields" / "A0.npy").shape == (8, 12)
+    np.save(tmp_path / "A.npy", np.ones((30, 55)))  # of which the grid follows, but for the size and the faces
+    sides = ["-s", "grid.lengths=[1100, 600]", "-s", "grid.dirichlet=['xmin']"]
+    holes = ["-s", "grid.inactive=[{low = [200, 100], high = [500, 400]}]"]
+    works(nnlod("solve", "--coefficient", "A.npy", *sides, *holes, "-o", "raster", cwd=tmp_path))
+    grid = Grid.from_dict(json.loads((tmp_path / "raster" / "solution.json").read_text())["grid"])
+    assert (grid.coarse, grid.lengths, grid.dirichlet, grid.active.sum()) == ((11, 6), (1100, 600), ("xmin",), 57)
+
+
+def test_mistakes_about_a_domain(nnlod, tmp_path):
+    (tmp_path / "run.toml").write_text(DOMAIN)
+    given = ["solve", "--config", "run.toml", "-o", "new"]
+    for wrong, message in (
+        (["-s", "grid.inactive=[{low=[0, 0], high=[150, 100]}]"], "grid.inactive must be boxes that end on boundaries"),
+        (["-s", "problem.g={ymin=1}"], "problem.g must be given on faces with u given (dirichlet) only"),
+        (["-s", "problem.flux={xmin=1}"], "problem.flux must be given on no-flow faces only"),
+        (["-s", "problem.wells=[[250, 200, 1]]"], "problem.wells must lie in D, got one at (250.0, 200.0)"),
+        (["--source", "inf"], "problem.f must be finite"),
+        (["--form", "ritz"], "form must be one of"),
+        (["--method", "fem", "--reconstruct"], "reconstruct does not apply to method 'fem'"),
+        (["--method", "fem", "--source-correctors"], "source_correctors does not apply to method 'fem'"),
+    ):
+        fails(nnlod(*given, *wrong, cwd=tmp_path), message)
+    assert not (tmp_path / "new").exists()
 
 
 # -- the rest ------------------------------------------------------------------------------------------

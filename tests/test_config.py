@@ -8,12 +8,14 @@ import tomllib
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnlod_fenics import Grid, InputError
 from nnlod_fenics.config import Config, describe_settings, load_config, settings_toml, write_config
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import build_network
+from nnlod_fenics.problem import Problem
 from nnlod_fenics.training import PAPER, TrainingSettings
 
 PRESETS = sorted((Path(__file__).parents[1] / "demos" / "config").glob("*.toml"))
@@ -80,9 +82,9 @@ def test_presets_are_valid(path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[grid]\ncoarse = 'x'", r"grid\.coarse must be an integer, got 'x' \(in .*run\.toml'\)"),
+        ("[grid]\ncoarse = 'x'", r"grid\.coarse must be an integer or a list of them, got 'x' \(in .*run\.toml'\)"),
         ("[grid]\ncoarse = 3", r"coarse must divide coefficient.* \(in .*run\.toml'\)"),
-        ("[grid]\nroarse = 4", r"grid\.roarse is no setting; expected one of \['coarse'.* \(in .*run\.toml'\)"),
+        ("[grid]\nroarse = 4", r"grid\.roarse is no setting; expected one of \['active', .* \(in .*run\.toml'\)"),
         ("[gird]\ncoarse = 4", r"gird is no setting.*run\.toml'"),
         ("[field]\nvariance = -1", r"variance must be"),
         ("[field]\nnu = 1", r"field\.nu is no setting"),
@@ -98,6 +100,30 @@ def test_presets_are_valid(path):
         ("[[grid]]\ncoarse = 4", r"grid must be a table, got \["),
         ("[scale.small]\ngrid = 3", r"scale in .*run\.toml' must hold tables"),
         ("[grid\n", "is not valid TOML"),
+        ("[grid]\ncoarse = [16, 0]", r"grid\.coarse must be at least 1, got \[16, 0\]"),
+        ("[grid]\ncoarse = [16, 2.5]", r"grid\.coarse must be an integer or a list"),
+        ("[grid]\ncoarse = [16, 8, 4, 2]", r"grid\.dim must be at most 3, got 4"),
+        ("[grid]\ndim = 2\ncoarse = [16, 8, 8]", r"coarse must be an integer or 2 integers"),
+        ("[grid]\nlengths = 'long'", r"grid\.lengths must be a number or a list of numbers, one per axis, got 'long'"),
+        ("[grid]\nlengths = [2, -1]", r"lengths must be .* got \[2\.0, -1\.0\]"),
+        ("[grid]\ndirichlet = 'xmin'", r"grid\.dirichlet must be a list, got 'xmin'"),
+        ("[grid]\ndirichlet = ['left']", r"dirichlet must name faces out of .* got 'left'"),
+        ("[grid]\ninactive = [3]", r"grid\.inactive must be a list of boxes .* got \[3\]"),
+        ("[[grid.inactive]]\nlow = [0, 0]", r"grid\.inactive must be a list of boxes"),
+        ("[[grid.inactive]]\nlow = [0]\nhigh = [1]", r"grid\.inactive must be boxes whose corners have 2 coordinates"),
+        ("[[grid.inactive]]\nlow = [0, 0]\nhigh = [2, 0.5]", r"grid\.inactive must be boxes with low < high in the d"),
+        ("[[grid.inactive]]\nlow = [0, 0]\nhigh = [0.1, 0.5]", r"grid\.inactive must be boxes that end on boundaries"),
+        ("[grid]\ninactive = [[200, 300]]", r"grid\.inactive must hold runs \[start, stop\] of .* up to 256"),
+        ("[grid]\nactive = 'none.npy'", r"grid\.active must be a \.npy file .*none\.npy', which cannot be read"),
+        ("[grid]\nactive = 'x'\ninactive = [[0, 3]]", r"grid\.active and grid\.inactive exclude each other"),
+        ("[problem]\nf = 'x'", r"problem\.f must be a number, got 'x'"),
+        ("[problem]\nq = 1", r"problem\.q is no setting; expected one of \['f', 'flux', 'g', 'wells'\]"),
+        ("[problem]\ng = 'warm'", r"problem\.g must be a finite number or a table of faces .* got 'warm'"),
+        ("[problem]\ng = { left = 1.0 }", r"problem\.g must name faces out of .* got 'left'"),
+        ("[problem]\nflux = 1.0", r"problem\.flux must be 0 where u is given on all faces of D, got 1\.0"),
+        ("[problem]\nwells = [[0.5, 0.5]]", r"problem\.wells must have points of 2 finite coordinates"),
+        ("[problem]\nwells = 3", r"problem\.wells must be a list of rows \[x, y, rate\], got 3"),
+        ("[problem]\nwells = [[0.5, 2.0, 1]]", r"problem\.wells must lie in D"),
     ],
 )
 def test_bad_files(tmp_path, text, message):
@@ -117,11 +143,102 @@ def test_bad_overrides(tmp_path):
         load_config(None, [], scale="huge")
 
 
+# -- domains -----------------------------------------------------------------------------------------
+
+DOMAIN = """
+[grid]
+coarse = [11, 6]
+fine = [44, 24]
+coefficient = [22, 12]
+lengths = [2200, 1200.0]
+dirichlet = ["xmin", "xmax"]
+
+[[grid.inactive]]
+low = [400, 200]
+high = [800, 600]
+
+[[grid.inactive]]
+low = [1600, 800]
+high = [2200, 1200]
+
+[problem]
+f = 0
+g = { xmin = 10.0, xmax = 8 }
+flux = { ymax = 1e-3 }
+wells = [[1000, 700, -0.5], [1400, 300, 0.25]]
+"""
+
+
+def domain() -> Grid:
+    active = np.ones((6, 11), dtype=bool)
+    active[1:3, 2:4] = active[4:, 8:] = False
+    return Grid(2, (11, 6), (44, 24), 2, (22, 12), (2200, 1200), ("xmin", "xmax"), active)
+
+
+def test_a_domain_and_its_problem(tmp_path):
+    (tmp_path / "run.toml").write_text(DOMAIN)
+    config = load_config(tmp_path / "run.toml")
+    grid = config.make_grid()
+    assert grid == domain()
+    wells = [((1000, 700), -0.5), ((1400, 300), 0.25)]
+    assert config.problem.make(grid) == Problem(0, wells, {"xmin": 10.0, "xmax": 8.0}, {"ymax": 1e-3})
+    assert config.problem.make(grid, 3.0).f == 3.0
+    law = load_config(tmp_path / "run.toml", ["field.correlation_length=[400, 100]"]).make_field()
+    assert law.sample(0, 0).A.shape == (12, 22)
+    # what is stored is enough to make it again, and is not what a dataset is told apart by
+    again = load_config(write_config(tmp_path / "new", config))
+    assert again.make_grid() == grid and again.problem == config.problem
+    assert again.everything() == config.everything() and "problem" not in config.resolved()
+
+
+def test_overrides_of_a_domain():
+    stated = ["grid.coarse=[8, 4]", "grid.fine=[32, 16]", "grid.coefficient=[16, 8]", "grid.lengths=[2, 1]"]
+    config = load_config(None, [*stated, "grid.inactive=[{low = [0, 0], high = [0.5, 0.25]}]", "problem.g.xmin=2"])
+    grid = config.make_grid()
+    assert grid.lengths == (2.0, 1.0) and grid.element_shape == (4, 8)
+    assert np.flatnonzero(~grid.active).tolist() == [0, 1] and config.problem.g == {"xmin": 2}
+    in_three = load_config(None, ["grid.coarse=[4, 2, 2]", "grid.fine=[16, 8, 8]", "grid.coefficient=[8, 4, 4]"])
+    assert in_three.make_grid().dim == 3
+    # of another grid, whose holes are those of its elements
+    assert load_config(None, ["grid.ell=1"]).make_grid(domain()) == Grid.from_dict(domain().as_dict() | {"ell": 1})
+    finer = ["grid.coarse=[22, 12]", "grid.fine=[88, 48]", "grid.coefficient=[22, 12]"]
+    assert load_config(None, finer, whole_grid=False).make_grid(domain()).active.all()
+
+
+def test_a_mask_from_a_file(tmp_path, monkeypatch):
+    """Found beside the settings file, read once; it tells the number of elements where nothing else does."""
+    grid = domain()
+    (tmp_path / "deep").mkdir()
+    np.save(tmp_path / "deep" / "mask.npy", grid.active)
+    text = DOMAIN.replace("[[grid.inactive]]", "[[old]]").partition("[[old]]")[0]
+    (tmp_path / "run.toml").write_text(f"{text}\nactive = 'deep/mask.npy'\n")
+    assert load_config(tmp_path / "run.toml").make_grid() == grid
+    monkeypatch.chdir(tmp_path)
+    config = load_config("run.toml")
+    (tmp_path / "run.toml").write_text(text.replace("coarse = [11, 6]", "active = 'deep/mask.npy'"))
+    assert load_config("run.toml").make_grid() == grid
+    (tmp_path / "run.toml").write_text(text)
+    assert load_config("run.toml", ["grid.active=deep/mask.npy"]).make_grid() == grid
+    (tmp_path / "run.toml").write_text(f"{text}\n[scale.small.grid]\nactive = 'deep/mask.npy'\n")
+    assert load_config(tmp_path / "run.toml", scale="small").make_grid() == grid
+    for wrong, message in (
+        (grid.active[1:], r"grid\.active must hold one value per coarse element.* grid\.coarse = \[11, 6\], got shape"),
+        (grid.active.astype(int), "which holds int64 of shape"),
+    ):
+        np.save(tmp_path / "mask.npy", wrong)
+        with pytest.raises(InputError, match=message):
+            load_config("run.toml", ["grid.active=mask.npy"])
+    with pytest.raises(InputError, match="which is no such file"):
+        load_config("run.toml", ["grid.active=run.toml"])
+    (tmp_path / "deep" / "mask.npy").unlink()
+    assert config.make_grid() == grid and load_config(write_config(tmp_path, config)).make_grid() == grid
+
+
 # -- the reference -----------------------------------------------------------------------------------
 
 
 def everything(config: Config) -> dict:
-    return config.resolved() | {"montecarlo": config.montecarlo.as_dict()}
+    return config.everything() | {"montecarlo": config.montecarlo.as_dict()}
 
 
 def test_the_printed_file_is_the_defaults(tmp_path):

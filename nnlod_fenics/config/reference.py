@@ -105,6 +105,8 @@ _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusi
 
 def _values(schema: dict[str, Any]) -> str:
     """The values that a JSON schema allows, in words."""
+    if "values" in schema:  # in words already
+        return str(schema["values"])
     if "anyOf" in schema:  # a value or none
         return _values(next(option for option in schema["anyOf"] if option["type"] != "null"))
     if "enum" in schema or "const" in schema:

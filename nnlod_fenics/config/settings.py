@@ -5,13 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import tomli_w
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nnlod_fenics.config.base import LARGEST_SEED, Settings, shown
+from nnlod_fenics.config.grid import GridSection
 from nnlod_fenics.config.montecarlo import MonteCarloSection
+from nnlod_fenics.config.problem import ProblemSection
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, check_field, make_field
@@ -23,20 +25,6 @@ __all__ = ["Config", "load_config", "write_config"]
 _MOST_BLOCKS = 100_000  # files of a dataset: all of them are listed, in memory and in its index
 _DEEPEST = 50  # levels of tables and lists
 _FIELD = {"kind": "lognormal", "variance": 0.5}  # where a file says nothing of the field
-
-
-class GridSection(Settings):
-    """The discretisation; see :class:`nnlod_fenics.Grid`."""
-
-    prefix: ClassVar[str] = "grid."
-
-    dim: int = Field(default=2, ge=1, le=3, description="space dimension d")
-    coarse: int = Field(default=16, ge=1, description="1/H, coarse elements per axis")
-    fine: int = Field(default=128, ge=1, description="1/h, fine cells per axis; a multiple of coefficient")
-    ell: int = Field(default=2, ge=0, description="layers ℓ of coarse elements around an element in its patch")
-    coefficient: Annotated[int, Field(ge=1)] | None = Field(
-        default=64, description="1/ε, coefficient cells per axis; a multiple of coarse"
-    )
 
 
 class DatasetSection(Settings):
@@ -78,6 +66,7 @@ class Config(Settings):
     """All settings of a run; the defaults are those of the demo."""
 
     grid: GridSection = GridSection()
+    problem: ProblemSection = ProblemSection()
     field: dict[str, Any] = Field(default_factory=lambda: dict(_FIELD))
     dataset: DatasetSection = DatasetSection()
     network: NetworkSection = NetworkSection()
@@ -112,7 +101,7 @@ class Config(Settings):
     @property
     def stated_grid(self) -> dict[str, Any]:
         """The keys of the grid that the settings state, without those that are left to their defaults."""
-        return self.grid.model_dump(exclude_unset=True)
+        return self.grid.stated
 
     @property
     def states_field(self) -> bool:
@@ -128,11 +117,12 @@ class Config(Settings):
         Raises:
             InputError: If the keys do not fit together.
         """
-        return Grid(**(self.grid.as_dict() if default is None else default.as_dict() | self.stated_grid))
+        return self.grid.make(default)
 
     def make_field(self) -> FieldLaw:
         """The law of the coefficient on the grid's T_ε."""
-        return make_field(self.field, self.grid.dim, self.make_grid().coefficient)
+        grid = self.make_grid()
+        return make_field(self.field, grid.dim, grid.coefficient, grid.lengths)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting that a dataset or a model depends on with its default filled in, as stored with them."""
@@ -143,6 +133,10 @@ class Config(Settings):
             "network": self.network.as_dict(),
             "training": self.training.as_dict(),
         }
+
+    def everything(self) -> dict[str, Any]:
+        """:meth:`resolved`, and what neither a dataset nor a model depends on: the problem."""
+        return self.resolved() | {"problem": self.problem.as_dict()}
 
 
 def write_config(folder: Path, config: Config) -> Path:
@@ -156,7 +150,7 @@ def write_config(folder: Path, config: Config) -> Path:
         The file.
     """
     path = folder / "config.toml"
-    write_text(path, tomli_w.dumps(config.resolved()))
+    write_text(path, tomli_w.dumps(config.everything()))
     return path
 
 
@@ -196,6 +190,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"config file {str(path)!r} is not valid TOML: its tables are nested too deeply.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"config file {str(path)!r} is not valid TOML: {str(error).rstrip('.')}.") from None
+
+
+def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with the file of ``grid.active`` in a folder, unless its path is absolute."""
+    grid = table.get("grid")
+    if not isinstance(grid, dict) or not isinstance(grid.get("active"), str):
+        return table
+    return table | {"grid": grid | {"active": str(folder / grid["active"])}}
 
 
 def _check_depth(table: dict[str, Any], source: str) -> None:
@@ -245,7 +247,7 @@ def load_config(
         Traceback (most recent call last):
         nnlod_fenics.errors.InputError: grid.corse is no setting...
     """
-    table = {} if path is None else _read(Path(path))
+    table = {} if path is None else _anchored(_read(Path(path)), Path(path).parent)
     source = "the settings" if path is None else repr(str(path))
     scales = _scales(table.pop("scale", {}), source)
     if scale is not None:
@@ -253,7 +255,7 @@ def load_config(
             raise InputError(f"scale must be one of {sorted(scales)} in {source}, got {scale!r}.")
         for section, entries in scales[scale].items():
             if isinstance(table.setdefault(section, {}), dict):
-                table[section] = table[section] | entries
+                table[section] = table[section] | _anchored({section: entries}, Path(path or "").parent)[section]
     has_field = "field" in table
     for override in overrides:
         _set(table, override)
@@ -264,7 +266,7 @@ def load_config(
     try:
         config = Config(**table)
         if whole_grid:
-            config.make_grid()
+            config.problem.make(config.make_grid())
         return config
     except InputError as error:
         raise InputError(f"{str(error).rstrip('.')} (in {source}).") from None

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from nnlod_fenics.arrays import as_numbers
 from nnlod_fenics.coefficient import check_coefficient
+from nnlod_fenics.domain import nodes_of
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import hdf5_image, replacing
@@ -29,34 +30,50 @@ __all__ = ["write_arrays", "write_coefficient", "write_results"]
 Arrays = Mapping[str, npt.ArrayLike]
 
 
-class _Image(NamedTuple):
-    """Arrays on the regular grid of ``cells`` cells per axis of (0,1)^dim, components (if any) last."""
+_HIDDEN_CELL, _HIDDEN_POINT = 32, 2  # of vtkDataSetAttributes: filters and renderers leave these out
+_GHOSTS = "vtkGhostType"
 
-    dim: int
-    cells: int
-    point_data: dict[str, npt.NDArray[np.float64]]
-    cell_data: dict[str, npt.NDArray[np.float64]]
+
+class _Image(NamedTuple):
+    """Arrays on a regular grid of a box, ``cells`` per axis and ``lengths`` x first, components (if any) last."""
+
+    cells: tuple[int, ...]
+    lengths: tuple[float, ...]
+    point_data: dict[str, npt.NDArray[Any]]
+    cell_data: dict[str, npt.NDArray[Any]]
+
+    @property
+    def dim(self) -> int:
+        return len(self.cells)
 
     @property
     def extent(self) -> list[int]:
-        return [bound for axis in range(3) for bound in (0, self.cells if axis < self.dim else 0)]
+        return [bound for n in (*self.cells, 0, 0)[:3] for bound in (0, n)]
 
     @property
     def spacing(self) -> list[float]:
-        return [1 / self.cells] * self.dim + [1.0] * (3 - self.dim)
+        return [side / n for side, n in zip(self.lengths, self.cells, strict=True)] + [1.0] * (3 - self.dim)
 
 
 def write_arrays(
-    path: str | os.PathLike[str], dim: int, point_data: Arrays | None = None, cell_data: Arrays | None = None
+    path: str | os.PathLike[str],
+    dim: int,
+    point_data: Arrays | None = None,
+    cell_data: Arrays | None = None,
+    grid: Grid | None = None,
 ) -> Path:
-    """Write arrays on one regular grid of D = (0,1)^d.
+    """Write arrays on one regular grid of D.
+
+    What does not belong to D is hidden (``vtkGhostType``): ParaView neither draws it nor counts it in statistics.
 
     Args:
         path: File with the suffix ``.vtkhdf`` or ``.vti``; overwritten.
         dim: Space dimension d.
-        point_data: Nodal values by name, each of shape ``(n+1,)*d``.
-        cell_data: Cell values by name, each of shape ``(n,)*d``, or ``(n,)*d + (d, d)`` for matrices, which
+        point_data: Nodal values by name, each of shape ``(n_y+1, n_x+1)``, and likewise for other d.
+        cell_data: Cell values by name, each of shape ``(n_y, n_x)``, or ``(n_y, n_x, d, d)`` for matrices, which
             become 3×3 tensors.
+        grid: The discretisation, whose elements are cells of the regular grid or unions of them. If None, D is the unit
+            cube, with n cells along every axis.
 
     Returns:
         The path.
@@ -68,7 +85,7 @@ def write_arrays(
     writer = {".vtkhdf": _write_vtkhdf, ".vti": _write_vti}.get(target.suffix)
     if writer is None:
         raise InputError(f"path must end in .vtkhdf or .vti, got {str(target)!r}.")
-    image = _image(dim, point_data or {}, cell_data or {})
+    image = _image(dim, point_data or {}, cell_data or {}, grid)
     with replacing(target) as temporary:
         writer(temporary, image)
     return target
@@ -92,7 +109,7 @@ def write_coefficient(path: str | os.PathLike[str], grid: Grid, A: npt.ArrayLike
     data = {"A": values}
     if values.ndim == grid.dim:
         data["log A"] = np.log(values)
-    return write_arrays(path, grid.dim, cell_data=data)
+    return write_arrays(path, grid.dim, cell_data=data, grid=grid)
 
 
 def write_results(
@@ -108,7 +125,7 @@ def write_results(
         folder: Where ``coefficient``, ``fine_solution`` and ``coarse_solution`` go; made if missing.
         grid: The discretisation.
         A: Coefficient on T_ε.
-        solutions: Nodal values by name, each of shape ``(fine+1,)*d`` or ``(coarse+1,)*d``.
+        solutions: Nodal values by name, each of shape ``grid.fine_node_shape`` or ``grid.node_shape``.
         suffix: ``.vtkhdf`` or ``.vti``.
 
     Returns:
@@ -117,39 +134,60 @@ def write_results(
     Raises:
         InputError: If the suffix or an array does not fit.
     """
-    meshes = {"fine_solution": grid.fine, "coarse_solution": grid.coarse}
+    meshes = {"fine_solution": grid.fine_node_shape, "coarse_solution": grid.node_shape}
     files: dict[str, dict[str, npt.ArrayLike]] = {}
     for name, values in (solutions or {}).items():
         shape = as_numbers(f"solution {name!r}", values).shape
-        fits = [mesh for mesh, n in meshes.items() if shape == (n + 1,) * grid.dim]
+        fits = [mesh for mesh, expected in meshes.items() if shape == expected]
         if not fits:
-            expected = " or ".join(str((n + 1,) * grid.dim) for n in meshes.values())
-            raise InputError(f"solution {name!r} must have shape {expected}, got {shape}.")
+            raise InputError(
+                f"solution {name!r} must have shape {' or '.join(map(str, meshes.values()))}, got {shape}."
+            )
         files.setdefault(fits[0], {})[name] = values
     written = [] if A is None else [write_coefficient(Path(folder, "coefficient" + suffix), grid, A)]
     for mesh, data in files.items():
-        written.append(write_arrays(Path(folder, mesh + suffix), grid.dim, point_data=data))
+        written.append(write_arrays(Path(folder, mesh + suffix), grid.dim, point_data=data, grid=grid))
     return written
 
 
-def _image(dim: int, point_data: Arrays, cell_data: Arrays) -> _Image:
+def _image(dim: int, point_data: Arrays, cell_data: Arrays, grid: Grid | None) -> _Image:
     points = {name: _floats(name, values) for name, values in point_data.items()}
     cells = {name: _floats(name, values) for name, values in cell_data.items()}
-    sizes = {len(v) - 1 for v in points.values() if v.ndim} | {len(v) for v in cells.values() if v.ndim}
-    n = sizes.pop() if len(sizes) == 1 else 0
-    if dim not in (1, 2, 3) or n < 1:
-        raise InputError("point_data and cell_data must hold arrays on one grid of dimension 1, 2 or 3.")
+    shape = _common_shape(dim, list(points.values()), list(cells.values()), grid)
+    nodes = tuple(n + 1 for n in shape)
     for name, values in points.items():
-        if values.shape != (n + 1,) * dim:
-            raise InputError(f"point_data {name!r} must have shape {(n + 1,) * dim}, got {values.shape}.")
+        if values.shape != nodes:
+            raise InputError(f"point_data {name!r} must have shape {nodes}, got {values.shape}.")
     for name, values in cells.items():
-        if values.shape not in ((n,) * dim, (n,) * dim + (dim, dim)):
-            raise InputError(
-                f"cell_data {name!r} must have shape {(n,) * dim} or {(n,) * dim + (dim, dim)}, got {values.shape}."
-            )
+        if values.shape not in (shape, (*shape, dim, dim)):
+            raise InputError(f"cell_data {name!r} must have shape {shape} or {(*shape, dim, dim)}, got {values.shape}.")
         if values.ndim > dim:
-            cells[name] = np.pad(values, [(0, 0)] * dim + [(0, 3 - dim)] * 2).reshape((n,) * dim + (9,))
-    return _Image(dim, n, points, cells)
+            cells[name] = np.pad(values, [(0, 0)] * dim + [(0, 3 - dim)] * 2).reshape((*shape, 9))
+    if grid is not None and grid.inactive:
+        active = grid.active
+        for axis, n in enumerate(shape):
+            active = np.repeat(active, n // grid.element_shape[axis], axis=axis)
+        cells[_GHOSTS] = np.where(active, 0, _HIDDEN_CELL).astype(np.uint8)
+        points[_GHOSTS] = np.where(nodes_of(active), 0, _HIDDEN_POINT).astype(np.uint8)
+    return _Image(shape[::-1], (1.0,) * dim if grid is None else grid.lengths, points, cells)
+
+
+def _common_shape(
+    dim: int, points: list[npt.NDArray[Any]], cells: list[npt.NDArray[Any]], grid: Grid | None
+) -> tuple[int, ...]:
+    """Cells per axis, [z, y, x], of the first array; all must be on one grid of D."""
+    sizes = {len(v) - 1 for v in points if v.ndim} | {len(v) for v in cells if v.ndim}
+    if dim not in (1, 2, 3) or len(sizes) != 1 or min(sizes) < 1 or (grid is not None and grid.dim != dim):
+        raise InputError("point_data and cell_data must hold arrays on one grid of dimension 1, 2 or 3.")
+    if grid is None:
+        return (sizes.pop(),) * dim
+    found = tuple(n - 1 for n in points[0].shape) if points else cells[0].shape[:dim]
+    if len(found) != dim or any(n < 1 or n % m for n, m in zip(found, grid.element_shape, strict=True)):
+        raise InputError(
+            "point_data and cell_data must hold arrays on one mesh of D, which has "
+            f"{grid.element_shape} coarse elements ([z, y, x]), got {found} cells."
+        )
+    return found
 
 
 def _floats(name: str, values: Any) -> npt.NDArray[np.float64]:
@@ -183,14 +221,15 @@ def _write_vti(path: Path, image: _Image) -> None:
         'header_type="UInt64">',
         f'<ImageData WholeExtent="{extent}" Origin="0 0 0" Spacing="{spacing}"><Piece Extent="{extent}">',
     ]
-    blocks: list[npt.NDArray[np.float64]] = []
+    blocks: list[npt.NDArray[Any]] = []
     offset = 0
     for group, data in (("PointData", image.point_data), ("CellData", image.cell_data)):
         header.append(f"<{group}>")
         for name, values in data.items():
             components = values.shape[-1] if values.ndim > image.dim else 1
+            kind = "UInt8" if values.dtype == np.uint8 else "Float64"
             header.append(
-                f'<DataArray type="Float64" Name={quoteattr(name)} NumberOfComponents="{components}" '
+                f'<DataArray type="{kind}" Name={quoteattr(name)} NumberOfComponents="{components}" '
                 f'format="appended" offset="{offset}"/>'
             )
             blocks.append(values)

@@ -14,7 +14,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 
 from nnlod_fenics.arrays import as_floats
+from nnlod_fenics.coefficient import check_positive_field
 from nnlod_fenics.errors import InputError, MissingDependencyError
+from nnlod_fenics.grid import Grid
+from nnlod_fenics.norms import nodal_values
 from nnlod_fenics.output.style import FIELD, SOLUTION, colorbar, figure, save
 
 __all__ = ["render_coefficient", "render_solution"]
@@ -28,13 +31,14 @@ _HEADLESS = (
 )
 
 
-def render_solution(path: PathLike, u: npt.ArrayLike, label: str = "$u(x)$") -> Path:
+def render_solution(path: PathLike, u: npt.ArrayLike, label: str = "$u(x)$", grid: Grid | None = None) -> Path:
     """Picture of a solution: a surface over D in 2D, slices through the centre in 3D.
 
     Args:
         path: The file to write; the suffix chooses the format.
-        u: Nodal values, shape ``(n+1,)*d``, d = 2 or 3.
+        u: Nodal values on T_H or T_h, d = 2 or 3; of shape ``(n+1,)*d`` without a grid.
         label: Label of the colour bar.
+        grid: The discretisation; the unit cube if None. Inactive elements are left out.
 
     Returns:
         The path.
@@ -43,29 +47,37 @@ def render_solution(path: PathLike, u: npt.ArrayLike, label: str = "$u(x)$") -> 
         InputError: If u is not such an array.
         MissingDependencyError: If PyVista or the graphics libraries it needs are missing.
     """
-    values = _cube("u", u)
+    level, values = nodal_values("u", u, grid)
+    if level.dim == 1:
+        raise InputError("u must have d = 2 or 3 to be rendered, got d = 1.")
     pv = _pyvista()
-    grid = _image(pv, values.shape, points=True)
-    grid.point_data["u"] = values.ravel()
-    norm = Normalize(values.min(), values.max())
+    mesh = _image(pv, level)
+    mesh.point_data["u"] = values.ravel()
+    inside = values[level.active_nodes]
+    norm = Normalize(inside.min(), inside.max())
     plotter = _plotter(pv)
-    if values.ndim == 2:
-        surface = grid.warp_by_scalar("u", factor=0.4 / (float(np.abs(values).max()) or 1.0))
-        plotter.add_mesh(surface, **_colours(norm, SOLUTION), smooth_shading=True, ambient=0.3, diffuse=0.8)
-        _outline(pv, plotter, height=0)
+    if level.dim == 2:
+        ground = min(max(0.0, norm.vmin), norm.vmax)  # zero, or the value nearest to it
+        mesh.point_data["height"] = values.ravel() - ground
+        factor = 0.4 * max(level.lengths) / (float(np.abs(inside - ground).max()) or 1.0)
+        surface = _active(mesh, level).warp_by_scalar("height", factor=factor)
+        plotter.add_mesh(
+            surface, scalars="u", **_colours(norm, SOLUTION), smooth_shading=True, ambient=0.3, diffuse=0.8
+        )
     else:
-        plotter.add_mesh(grid.slice_orthogonal(), **_colours(norm, SOLUTION), lighting=False)
-        _outline(pv, plotter, height=1)
+        plotter.add_mesh(_active(mesh, level).slice_orthogonal(), **_colours(norm, SOLUTION), lighting=False)
+    _outline(pv, plotter, level.lengths)
     return _shoot(plotter, path, norm, SOLUTION, label)
 
 
-def render_coefficient(path: PathLike, A: npt.ArrayLike, label: str = "$A(x)$") -> Path:
+def render_coefficient(path: PathLike, A: npt.ArrayLike, label: str = "$A(x)$", grid: Grid | None = None) -> Path:
     """Picture of a coefficient in 3D, an octant cut away, on a logarithmic colour scale.
 
     Args:
         path: The file to write; the suffix chooses the format.
-        A: Positive cell values, shape ``(n,)*3``.
+        A: Positive cell values, shape ``grid.coefficient_shape``; ``(n,)*3`` without a grid.
         label: Label of the colour bar.
+        grid: The discretisation; the unit cube if None. Inactive elements are left out.
 
     Returns:
         The path.
@@ -74,27 +86,24 @@ def render_coefficient(path: PathLike, A: npt.ArrayLike, label: str = "$A(x)$") 
         InputError: If A is not such an array.
         MissingDependencyError: If PyVista or the graphics libraries it needs are missing.
     """
-    values = _cube("A", A)
-    if values.ndim != 3 or values.min() <= 0:
-        raise InputError(f"A must be positive of shape (n,)*3, got shape {values.shape}.")
-    pv = _pyvista()
-    grid = _image(pv, values.shape, points=False)
-    grid.cell_data["A"] = values.ravel()
-    centres = grid.cell_centers().points
-    cut = (centres[:, 0] > 0.5) & (centres[:, 1] < 0.5) & (centres[:, 2] > 0.5)
+    if grid is None:
+        array = as_floats("A", A, "a finite real array of shape (n,)*3")
+        if array.ndim != 3 or len(set(array.shape)) != 1:
+            raise InputError(f"A must have shape (n,)*3, got {array.shape}.")
+        grid = Grid(3, len(array), len(array), 0)
+    values = check_positive_field(grid, A)
+    if grid.dim != 3:
+        raise InputError(f"A must have d = 3 to be rendered, got d = {grid.dim}.")
+    pv, level = _pyvista(), Grid(3, grid.coefficient, grid.coefficient, 0, None, grid.lengths)
+    mesh = _image(pv, level)
+    mesh.cell_data["A"] = values.ravel()
+    x, y, z = (mesh.cell_centers().points - np.asarray(grid.lengths) / 2).T
+    cut = (x > 0) & (y < 0) & (z > 0)
     norm = LogNorm(values.min(), max(values.max(), values.min() * 1.001))
     plotter = _plotter(pv)
-    kept = grid.extract_cells(np.flatnonzero(~cut))
+    kept = mesh.extract_cells(np.flatnonzero(~cut & grid.active_cells.ravel()))
     plotter.add_mesh(kept, **_colours(norm, FIELD), log_scale=True, ambient=0.6, diffuse=0.5)
     return _shoot(plotter, path, norm, FIELD, label)
-
-
-def _cube(name: str, values: Any) -> npt.NDArray[np.float64]:
-    expected = "a finite real array of shape (n,)*d with d = 2 or 3"
-    array = as_floats(name, values, expected)
-    if array.ndim not in (2, 3) or len(set(array.shape)) != 1 or array.shape[0] < 2:
-        raise InputError(f"{name} must be {expected}, got shape {array.shape}.")
-    return array
 
 
 def _pyvista() -> Any:
@@ -124,13 +133,16 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _image(pv: Any, shape: tuple[int, ...], points: bool) -> Any:
-    """Regular grid of (0,1)^d for node (points) or cell arrays of a shape."""
-    nodes = shape[0] if points else shape[0] + 1
-    flat = 3 - len(shape)
-    return pv.ImageData(
-        dimensions=(nodes,) * len(shape) + (1,) * flat, spacing=(1 / (nodes - 1),) * len(shape) + (1.0,) * flat
-    )
+def _image(pv: Any, level: Grid) -> Any:
+    """The regular grid of a mesh, a grid whose elements are its cells."""
+    flat = 3 - level.dim
+    nodes = (*(n + 1 for n in level.coarse), *(1,) * flat)
+    return pv.ImageData(dimensions=nodes, spacing=(*level.widths, *(1.0,) * flat))
+
+
+def _active(mesh: Any, level: Grid) -> Any:
+    """The part of a mesh that belongs to D."""
+    return mesh.extract_cells(level.active_elements) if level.inactive else mesh
 
 
 def _plotter(pv: Any) -> Any:
@@ -144,9 +156,10 @@ def _colours(norm: Normalize, cmap: str) -> dict[str, Any]:
     return {"cmap": cmap, "clim": (norm.vmin, norm.vmax), "show_scalar_bar": False}
 
 
-def _outline(pv: Any, plotter: Any, height: float) -> None:
-    """The edges of D."""
-    edges = pv.Box((0, 1, 0, 1, 0, height)).extract_feature_edges()
+def _outline(pv: Any, plotter: Any, lengths: tuple[float, ...]) -> None:
+    """The edges of the box."""
+    bounds = [bound for side in (*lengths, 0.0)[:3] for bound in (0, side)]
+    edges = pv.Box(bounds).extract_feature_edges()
     plotter.add_mesh(edges, color="#808080", line_width=2)
 
 

@@ -37,6 +37,6 @@ def write_samples(config: Config, folder: str | Path, count: int = 1) -> Iterato
     for k in range(count):
         drawn = law.sample(config.dataset.seed, k)
         write_npy(place / f"A{k}.npy", drawn.A)
-        plot_coefficient(place / f"A{k}.png", drawn.A)
+        plot_coefficient(place / f"A{k}.png", drawn.A, grid=grid)
         write_coefficient(place / f"A{k}.vtkhdf", grid, drawn.A)
         yield place / f"A{k}.npy", drawn

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from nnlod_fenics import Grid, InputError
-from nnlod_fenics.output import figures
+from nnlod_fenics.output import curves, figures
 from nnlod_fenics.output.figures import (
     plot_coefficient,
     plot_corrector,
@@ -29,7 +29,8 @@ RNG = np.random.default_rng(0)
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures, caught before they are written."""
     caught: list[Figure] = []
-    monkeypatch.setattr(figures, "save", lambda fig, path: caught.append(fig))
+    for module in (figures, curves):
+        monkeypatch.setattr(module, "save", lambda fig, path: caught.append(fig))
     return caught
 
 
@@ -227,3 +228,90 @@ def test_correctors_that_cannot_be_drawn() -> None:
         plot_corrector("c.png", grid, 16, np.zeros((4, 7, 7)))
     with pytest.raises(InputError, match=r"phi must have shape \(4, 7, 7\)"):
         plot_corrector("c.png", grid, 0, np.zeros((1, 4, 7, 7)))
+
+
+# -- domains -----------------------------------------------------------------------------------------
+
+
+def domain() -> Grid:
+    """A box of 4 × 2 elements of size 2 × 1; the second of the lower row does not belong to D."""
+    active = np.ones((2, 4), dtype=bool)
+    active[0, 1] = False
+    return Grid(2, (4, 2), (8, 4), 1, (8, 4), (8.0, 2.0), ("xmin",), active)
+
+
+def linear(grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
+    """u = x + 10 y at the nodes of D."""
+    y, x = (np.linspace(0, side, n) for side, n in zip(grid.lengths[::-1], shape, strict=True))
+    u = x + 10 * y[:, None]
+    active = grid.active_nodes if shape == grid.node_shape else grid.at_fine_scale.active_nodes
+    return np.where(active, u, np.nan)
+
+
+def test_cells_of_a_domain(shown: list[Figure]) -> None:
+    grid = domain()
+    A = np.where(grid.active_cells, np.exp(RNG.standard_normal((4, 8))), np.nan)
+    plot_coefficient("A.png", A, grid=grid)
+    plot_elements("e.png", np.where(grid.active, 2.0, np.nan), "error", grid=grid)
+    for fig, expected in zip(shown, (A, np.where(grid.active, 2.0, np.nan)), strict=True):
+        ax, (image,) = fig.axes[0], fig.axes[0].images
+        assert tuple(image.get_extent()) == (0, 8, 0, 2) and ax.get_aspect() == 1
+        assert ax.get_xlim() == (0, 8) and ax.get_ylim() == (0, 2)
+        np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), expected)
+    norm = shown[0].axes[0].images[0].norm
+    assert (norm.vmin, norm.vmax) == (np.nanmin(A), np.nanmax(A))
+
+
+def test_solutions_on_a_domain(shown: list[Figure]) -> None:
+    grid = domain()
+    fine, coarse = linear(grid, grid.fine_node_shape), linear(grid, grid.node_shape)
+    plot_solutions("u.png", {"FEM": fine, "PG-LOD": coarse}, grid=grid)
+    plot_differences("d.png", {"FEM": fine, "PG-LOD": coarse + 1}, grid=grid)
+    for ax in shown[0].axes[:2]:
+        mesh, (cover,) = ax.collections[0], ax.images
+        assert mesh.get_clim() == (0, 28)
+        np.testing.assert_allclose(mesh.get_coordinates()[-1, -1], [8, 2])
+        blank = np.asarray(cover.get_array())[..., 3]
+        assert tuple(cover.get_extent()) == (0, 8, 0, 2) and blank.mean() == 1 / 8  # an eighth of the box is covered
+        assert blank[0, blank.shape[1] // 4] == 1
+    difference = next(ax for ax in shown[1].axes if ax.get_title() == "PG-LOD \N{MINUS SIGN} FEM").collections[0]
+    active = grid.at_fine_scale.active_nodes
+    np.testing.assert_allclose(np.reshape(difference.get_array(), active.shape)[active], 1)
+    assert difference.norm.vmax == pytest.approx(1)
+
+
+def test_lines_have_gaps_where_the_domain_has(shown: list[Figure]) -> None:
+    """Three elements in the direction of x₂, so that the line along x₁ goes through the middle one of them."""
+    active = np.ones((3, 4), dtype=bool)
+    active[1, 1:3] = False
+    grid = Grid(2, (4, 3), (8, 6), 1, lengths=(8.0, 3.0), dirichlet=("xmin",), active=active)
+    plot_cross_sections("c.png", {"FEM": linear(grid, (7, 9)), "PG-LOD": linear(grid, (4, 5))}, grid=grid)
+    left, right = shown[0].axes
+    assert (left.get_title(), right.get_title()) == ("$x_1 = 4$", "$x_2 = 1.5$")
+    for ax, ends, value in ((right, (2, 6), lambda t: t + 15), (left, (1, 2), lambda t: 4 + 10 * t)):
+        for line in ax.lines[:2]:
+            x, y = line.get_data()
+            known = np.isfinite(y)
+            np.testing.assert_allclose(y[known], value(x[known]))
+            assert set(ends) <= set(x[known]) and not ((x[known] > ends[0]) & (x[known] < ends[1])).any()
+            assert not known[np.flatnonzero(x == ends[0])[0] + 1]  # no stroke from one side of the hole to the other
+
+
+def test_correctors_on_a_box(shown: list[Figure]) -> None:
+    grid = domain()
+    plot_corrector("c.png", grid, 2, RNG.standard_normal((4, 7, 7)))  # x in [4, 6], y in [0, 1]
+    first = shown[0].axes[0]
+    np.testing.assert_allclose(first.collections[0].get_coordinates()[0, 0], [2, -1])
+    assert first.get_xlim() == (2, 8) and first.get_ylim() == (0, 2)
+    assert first.patches[0].get_xy() == (4, 0) and first.patches[0].get_width() == 2
+    assert first.images[0].get_array()[0, 1, 3] == 1
+
+
+def test_arrays_that_do_not_fit_a_domain() -> None:
+    grid = domain()
+    with pytest.raises(InputError, match=r"A must have shape \(4, 8\)"):
+        plot_coefficient("A.png", np.ones((8, 4)), grid=grid)
+    with pytest.raises(InputError, match=r"solution 'u' must have shape \(3, 5\) or \(5, 9\)"):
+        plot_solutions("u.png", {"u": np.ones((3, 3))}, grid=grid)
+    with pytest.raises(InputError, match="solution 'u' must be finite"):
+        plot_cross_sections("u.png", {"u": np.full((3, 5), np.nan)}, grid=grid)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nnlod_fenics import InputError, MissingDependencyError
+from nnlod_fenics import Grid, InputError, MissingDependencyError
 from nnlod_fenics.output import surfaces
 from nnlod_fenics.output.surfaces import render_coefficient, render_solution
 
@@ -48,6 +48,22 @@ def test_solution(tmp_path: Path, dim: int) -> None:
 def test_coefficient(tmp_path: Path) -> None:
     A = np.exp(np.random.default_rng(0).standard_normal((8, 8, 8)))
     assert hues(render_coefficient(tmp_path / "A.png", A)) > 50
+
+
+@pytest.mark.usefixtures("drawing")
+@pytest.mark.parametrize("dim", [2, 3])
+def test_domains(tmp_path: Path, dim: int) -> None:
+    """Heads of 8 to 10 on a box with a hole: all colours are in the picture, and NaN does not matter."""
+    active = np.ones((2,) * (dim - 1) + (4,), dtype=bool)
+    active.reshape(-1)[1] = False
+    coarse = (4, 2, 2)[:dim]
+    grid = Grid(dim, coarse, [4 * n for n in coarse], 1, lengths=(40.0, 10.0, 10.0)[:dim], active=active)
+    u = np.broadcast_to(np.linspace(8, 10, 17), grid.fine_node_shape)
+    u = np.where(grid.at_fine_scale.active_nodes, u, np.nan)
+    assert hues(render_solution(tmp_path / "u.png", u, grid=grid)) > 30
+    if dim == 3:
+        A = np.where(grid.active_cells, np.exp(np.random.default_rng(0).standard_normal((8, 8, 16))), np.nan)
+        assert hues(render_coefficient(tmp_path / "A.png", A, grid=grid)) > 50
 
 
 def test_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,13 +40,13 @@ def test_the_grid_follows_from_the_coefficient(files, capsys, stated, grid):
     np.testing.assert_array_equal(np.load(files / "s" / "u_lod.npy"), solve(grid, A, "lod").u)
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"H = 1/{grid.coarse}, ε = 1/12, h = 1/{grid.fine}, ℓ = 2" in told
+    assert f"coarse = {grid.coarse[0]}, coefficient = 12, fine = {grid.fine[0]}, ell = 2;" in told
 
 
 @pytest.mark.parametrize(
     ("name", "stated", "message"),
     [
-        ("box", (), r"A must have as many cells along each axis \(D is the unit cube\), got shape \(12, 8\)"),
+        ("box", ("grid.coarse=[4, 4]",), r"coefficient/coarse|coarse must divide|same along every axis"),
         ("A", ("grid.dim=3",), r"A must have 3 axes of cells for grid\.dim = 3, got shape \(12, 12\)"),
         ("A", ("grid.coarse=5",), "coarse must divide coefficient, got coarse=5 and coefficient=12"),
         ("A", ("grid.coefficient=64",), r"A must have shape \(64, 64\)"),

@@ -11,9 +11,9 @@
 # ## The problem
 #
 # Find the head $u$ in metres with $-\nabla\cdot(K \nabla u) = q \delta_w$ in $D$, where $D$ is a part of
-# $(0, 1200) \times (0, 600)$ metres. At the left $u = 10$, at the right $u = 8$; no water flows through the other sides,
-# nor into the corner and the lens. $K$ is the hydraulic conductivity in metres per second. The aquifer is one metre
-# thick, and a well at the point $w$ pumps: its rate $q$ is negative.
+# $(0, 1200) \times (0, 600)$ metres. At the left $u = 10$, at the right $u = 8$; no water flows through the other
+# sides, nor into the corner and the lens. $K$ is the hydraulic conductivity in metres per second. The aquifer is one
+# metre thick, and a well at the point $w$ pumps: its rate $q$ is negative.
 
 import argparse
 import time
@@ -60,7 +60,8 @@ while len(measured) < 12:
     if grid.at_fine_scale.active[cell] and cell not in [known for *_, known in measured]:
         measured.append((*point, round(other[cell], 2), cell))
 
-sample = make_field(law | {"conditions": [row[:3] for row in measured]}, 2, fine, lengths).sample(arguments.seed, index=0)
+conditions = [row[:3] for row in measured]
+sample = make_field(law | {"conditions": conditions}, 2, fine, lengths).sample(arguments.seed, index=0)
 K = sample.A
 missed = max(abs(sample.Z[cell] - value) for *_, value, cell in measured)
 print(f"12 measured values of log K, from {min(m[2] for m in measured)} to {max(m[2] for m in measured)}")
@@ -134,32 +135,45 @@ with figure(8.0, 4.2) as fig:
     ax = fig.subplots()
     image = ax.imshow(log_K, extent=(0, 1200, 0, 600), **colours)
     furnish(ax, "conductivity, boreholes (circles) and well (triangle)")
-    points = np.array([row[:3] for row in measured])
-    ax.scatter(*points[:, :2].T, c=points[:, 2] / np.log(10), s=60, edgecolors="white", **colours)
+    x, y, values = np.array(conditions).T
+    ax.scatter(x, y, c=values / np.log(10), s=60, edgecolors="white", clip_on=False, zorder=3, **colours)
     colorbar(fig, image, ax, r"$\log_{10} K$, with $K$ in m/s")
     save(fig, arguments.output / "conductivity.png")
 
-# Flow lines follow the flux $-K \nabla u$, which is taken at the midpoints of cells.
+# Flow lines follow the flux $-K \nabla u$, which is taken at the midpoints of cells. They start at the left, one for
+# each thirtieth of the water that enters there: those that end in the well tell its share.
 
 
 def flux(u):
     """The flux at the midpoints of cells, x and y components."""
-    (dx, dy), middle = grid.at_fine_scale.widths, (u[1:] + u[:-1]) / 2
-    across = (u[:, 1:] + u[:, :-1]) / 2
-    return -K * np.diff(middle, axis=1) / dx, -K * np.diff(across, axis=0) / dy
+    dx, dy = grid.at_fine_scale.widths
+    along, across = (u[1:] + u[:-1]) / 2, (u[:, 1:] + u[:, :-1]) / 2
+    return -K * np.diff(along, axis=1) / dx, -K * np.diff(across, axis=0) / dy
 
 
-midpoints = [(np.arange(n) + 0.5) * width for n, width in zip(fine, grid.at_fine_scale.widths, strict=True)]
+def starts(inflow, y):
+    """Places in the first column of cells that split what enters there in thirty equal parts."""
+    share = np.cumsum(np.where(np.isfinite(inflow), inflow, 0))
+    return np.interp((np.arange(30) + 0.5) / 30 * share[-1], share, y)
+
+
+x, y = ((np.arange(n) + 0.5) * width for n, width in zip(fine, grid.at_fine_scale.widths, strict=True))
 nodes = [np.linspace(0, side, n + 1) for n, side in zip(fine, lengths, strict=True)]
 with figure(8.0, 8.0) as fig:
     axes = fig.subplots(2, 1)
     for ax, (name, u) in zip(axes, {"FEM": fem.u, "PG-LOD": pg.u_fine}.items(), strict=True):
         shown = np.ma.masked_invalid(u)
         image = ax.pcolormesh(*nodes, shown, shading="gouraud", cmap=SOLUTION, vmin=np.nanmin(fem.u), vmax=10)
-        ax.streamplot(*midpoints, *map(np.ma.masked_invalid, flux(u)), color="white", linewidth=0.7, arrowsize=0.8)
+        ax.contour(*nodes, shown, levels=np.arange(7.0, 10.0, 0.25), colors="black", linewidths=0.5, alpha=0.6)
+        qx, qy = flux(u)
+        seeds = [(x[0], start) for start in starts(qx[:, 0], y)]
+        ax.streamplot(
+            x, y, *map(np.ma.masked_invalid, (qx, qy)), color="white", linewidth=0.8, arrowsize=0.8, start_points=seeds,
+            integration_direction="forward", broken_streamlines=False, density=10,  # which means short steps here
+        )  # fmt: skip
         furnish(ax, f"head and flow lines, {name}")
     axes[0].label_outer()
-    colorbar(fig, image, axes, "head in m")
+    colorbar(fig, image, axes, "head in m, lines every 0.25 m")
     save(fig, arguments.output / "heads.png")
 
 # ![The conductivity with the boreholes and the well](out_aquifer/conductivity.png)

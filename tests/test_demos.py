@@ -18,6 +18,8 @@ SMALLEST = {
     "train_surrogate.py": ["--realizations", "10", "--epochs", "2"],
     "train_shipped_models.py": ["--realizations", "10", "--epochs", "1", "--output", "out_train_shipped_models/models"],
     "trust.py": [],
+    "aquifer.py": ["--coarse", "12", "--cells", "4"],
+    "reservoir.py": ["--size", "10", "15", "--layers", "0:5", "35:40"],
     "own_coefficient.py": ["--dim", "2", "--coarse", "4"],
     "dataset.py": ["--realizations", "10", "--coarse", "4"],
     "own_law.py": ["--realizations", "10", "--epochs", "2"],

@@ -31,6 +31,8 @@ PACKAGES = {"mkdocs": "mkdocs", "mkdocstrings": "'mkdocstrings[python]'", "latex
 TUTORIAL = (
     "compress_field",
     "own_coefficient",
+    "aquifer",
+    "reservoir",
     "dataset",
     "train_surrogate",
     "own_law",

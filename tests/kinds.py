@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse.linalg
+import scipy.spatial
 
 from nnlod_fenics import Grid
 from nnlod_fenics.coefficient import check_coefficient
@@ -102,6 +103,26 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], width: int, level: 
     return np.exp(np.log(level) * rng.random(shape))
 
 
+def _grains(rng: np.random.Generator, shape: tuple[int, ...], width: int, level: float) -> Array:
+    """Voronoi cells about as large as elements, each with a log-uniform value."""
+    cells = np.stack([index.ravel() for index in np.indices(shape)], axis=1)
+    centres = rng.random((int(np.prod(shape)) // width ** len(shape), len(shape))) * shape
+    owner = scipy.spatial.cKDTree(centres).query(cells)[1]
+    return np.exp(np.log(level) * rng.random(len(centres)))[owner].reshape(shape)
+
+
+def _fractures(rng: np.random.Generator, shape: tuple[int, ...], width: int, level: float) -> Array:
+    """Conductive lines of random direction and of a length of up to five elements in a lognormal field."""
+    A = np.exp(0.5 * gaussian(rng, shape, (0.3 * width,) * len(shape)))
+    for _ in range(int(np.prod(shape)) // (2 * width ** len(shape))):
+        direction = rng.standard_normal(len(shape))
+        along = np.linspace(0, rng.uniform(1, 5) * width, 20 * width)[:, None] * direction / np.linalg.norm(direction)
+        at = (rng.random(len(shape)) * shape + along).astype(int)
+        at = at[((at >= 0) & (at < shape)).all(axis=1)]
+        A[tuple(at.T)] = level
+    return A
+
+
 KINDS: dict[str, tuple[Make, tuple[float, ...]]] = {
     "lognormal": (_lognormal(0.5), (0.5, 1.0)),
     "lognormal, rough": (_lognormal(0.5), (4.0, 9.0)),
@@ -119,6 +140,8 @@ KINDS: dict[str, tuple[Make, tuple[float, ...]]] = {
     "crossing layers": (_layers, (1e1, 1e2, 1e3, 1e4)),
     "crossing barriers": (_layers, (1e-1, 1e-2, 1e-3, 1e-4)),
     "noise": (_noise, (1e2, 1e3, 1e4, 1e6)),
+    "grains": (_grains, (1e2, 1e3, 1e4, 1e6)),
+    "fractures": (_fractures, (1e1, 1e2, 1e3, 1e4)),
 }
 """Name of a kind: how it is made, and the levels that seeds go through: variances, contrasts or factors."""
 

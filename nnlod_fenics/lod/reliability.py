@@ -9,8 +9,8 @@ solution can be off by hundreds of per cent. Four signs cost next to nothing and
 * the *asymmetry* of K itself, and the *ring*: correctors decay away from T unless the patch is too small, and then S_T
   is large in its outermost nodes. Both tell where an error comes from, but not how large it is.
 
-Negative values where no data are negative are told too, but do not decide: I_H u_h does not share the bounds of u_h, and
-beside poor inclusions and barriers it can be negative itself.
+Negative values where no data are negative are told too, but do not decide: I_H u_h does not share the bounds of u_h,
+and beside poor inclusions and barriers it can be negative itself.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Array = npt.NDArray[np.float64]
 
 _QUANTILE = 0.95
 
-# Thresholds of the mismatch and of the Galerkin defect for errors of 5 and 2 %. Calibrated, with
-# tests/benchmarks/calibrate_reliability.py, on 16 kinds of field of contrasts up to 10⁶, ℓ = 1, 2, 3, 20 seeds each; see
-# there for the rates, which hold on other seeds, grids and problems.
+# Thresholds of the mismatch, and of that of the Galerkin form, for errors of 5 and 2 %. Calibrated with
+# tests/benchmarks/calibrate_reliability.py on 16 kinds of field of contrasts up to 10⁶, ℓ = 1, 2, 3, 20 seeds each;
+# see there for the rates, which hold on other seeds, grids and problems.
 _MISMATCH_5, _MISMATCH_2 = 0.01, 0.0025
 _DEFECT_5, _DEFECT_2 = 0.04, 0.02
 _NEGATIVE = 1e-6  # of max |u|

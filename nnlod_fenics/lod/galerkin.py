@@ -1,7 +1,7 @@
 """The Galerkin form of the LOD: Bᵀ K_h B with B = (1 − C)P, symmetric, with source correctors.
 
-Its solution (1 − C) u_H + Σ_T R_T is the best approximation in energy among all such functions: whatever the contrast, it
-is never worse than that of u_H = 0, and its matrix is positive definite.
+Its solution (1 − C) u_H + Σ_T R_T is the best approximation in energy among all such functions: whatever the contrast,
+it is never worse than that of u_H = 0, and its matrix is positive definite.
 """
 
 from __future__ import annotations

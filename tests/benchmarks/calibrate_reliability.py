@@ -8,8 +8,8 @@
 Computes what the table does not have yet, and writes it after every field; all of it takes ten minutes of one core.
 Errors are relative L² errors of u_H against I_H u_h, with source correctors: for ideal patches both are equal, so that
 nothing but the localisation counts. u_h is a sparse direct solution. ``--galerkin N`` adds the Galerkin form for seeds
-below N. ``--models`` measures NN-LOD instead, on the grids of models that come with the package; there the errors include
-those of the network and of the missing source correctors.
+below N. ``--models`` measures NN-LOD instead, on the grids of models that come with the package; there the errors
+include those of the network and of the missing source correctors.
 
 The report tells, for thresholds of the mismatch, how many results of an error above 5 % (and 2 %) get a warning, and
 how many below 1 % (and 0.5 %); and the same for the constants of the package, by kind. These constants were chosen when
@@ -185,13 +185,14 @@ def main() -> None:
     seen = {(row["setup"], row["kind"], row["seed"], row["ell"]) for row in rows}
     cases = itertools.product(range(*options.seeds), options.models or options.setups, options.kinds)
     for seed, setup, kind in () if options.report else cases:
-        if setup not in SETUPS:
-            rows += [measure_model(setup, kind, seed)] if (setup, kind, seed, 2) not in seen else []
-        elif ells := [
-            ell for ell in SETUPS[setup].ells if ell in options.ells and (setup, kind, seed, ell) not in seen
-        ]:
-            rows += measure(setup, kind, seed, tuple(ells), seed < options.galerkin)
-        write_table(options.output, rows)
+        layers = SETUPS[setup].ells if setup in SETUPS else (NNLOD.load(setup).grid.ell,)
+        ells = tuple(k for k in layers if (setup, kind, seed, k) not in seen and (k in options.ells or options.models))
+        if ells and setup in SETUPS:
+            rows += measure(setup, kind, seed, ells, seed < options.galerkin)
+        elif ells:
+            rows.append(measure_model(setup, kind, seed))
+        if ells:
+            write_table(options.output, rows)
     report(rows)
 
 

@@ -98,6 +98,20 @@ def _layers(rng: np.random.Generator, shape: tuple[int, ...], width: int, level:
     return A
 
 
+def _boxes(rng: np.random.Generator, shape: tuple[int, ...], width: int, level: float) -> Array:
+    """Closed barriers, a cell thin, around boxes of one to four elements a side: compartments that nearly float."""
+    A = np.ones(shape)
+    for _ in range(max(int(np.prod(shape)) // (12 * width ** len(shape)), 2)):
+        sizes = [int(min(rng.uniform(1, 4) * width, n - 2)) for n in shape]
+        corner = [int(rng.integers(0, n - size)) for n, size in zip(shape, sizes, strict=True)]
+        box = tuple(slice(c, c + size) for c, size in zip(corner, sizes, strict=True))
+        inner = tuple(slice(c + 1, c + size - 1) for c, size in zip(corner, sizes, strict=True))
+        kept = A[inner].copy()
+        A[box] = level
+        A[inner] = kept
+    return A
+
+
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], width: int, level: float) -> Array:
     """Independent in all cells, log-uniform."""
     return np.exp(np.log(level) * rng.random(shape))
@@ -142,6 +156,7 @@ KINDS: dict[str, tuple[Make, tuple[float, ...]]] = {
     "noise": (_noise, (1e2, 1e3, 1e4, 1e6)),
     "grains": (_grains, (1e2, 1e3, 1e4, 1e6)),
     "fractures": (_fractures, (1e1, 1e2, 1e3, 1e4)),
+    "boxes": (_boxes, (1e-1, 1e-2, 1e-3, 1e-4)),
 }
 """Name of a kind: how it is made, and the levels that seeds go through: variances, contrasts or factors."""
 

@@ -79,7 +79,7 @@ def plot(path: Path, families: dict[str, tuple[np.ndarray, dict[Any, np.ndarray]
                         values = results[form, source, ell]
                         ax.loglog(contrast, values, color=line.color, ls=dashes, marker=marker, ms=4, label=label)
                 ax.axhline(0.02, color="0.7", lw=0.8, zorder=0)
-                ax.set_ylim(1e-5, 10)
+                ax.set_ylim(2e-7, 10)
                 if column == 0:
                     ax.set_ylabel(f"{form}: relative $L^2$ error")
         axes[0, 0].plot([], [], color="0.3", marker="o", ms=4, label="source correctors")

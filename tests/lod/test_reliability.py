@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kinds import KINDS, make_coefficient
+from kinds import KINDS, coarse_truth, make_coefficient
 
 from nnlod_fenics import NNLOD, Grid, InputError, solve
 from nnlod_fenics.lod.reliability import assess_galerkin
+from nnlod_fenics.norms import relative_l2
+from nnlod_fenics.problem import Problem
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from calibrate_reliability import CHOSEN_ON, COLUMNS, HELD_OUT, SETUPS, as_signs, measure, read_table
+from calibrate_reliability import COLUMNS, HELD_OUT, SETUPS, as_signs, held_out, measure, read_table
 
 TABLE = read_table(Path(__file__).parents[1] / "data" / "reliability.json")
 
@@ -36,7 +38,7 @@ def test_the_table_is_large_enough():
 EXACT = [row for row in TABLE if row["setup"] in SETUPS]
 GROUPS = {
     "all": EXACT,
-    "seeds that the thresholds were not chosen on": [row for row in EXACT if row["seed"] >= CHOSEN_ON],
+    "seeds and kinds that the thresholds were not chosen on": [row for row in EXACT if held_out(row)],
     "kinds that they were not chosen on": [row for row in EXACT if row["kind"] in HELD_OUT],
     "other grids and problems": [row for row in EXACT if row["setup"] != "square"],
 }
@@ -52,9 +54,9 @@ def test_rates_of_warnings(group):
 
 
 def test_rates_of_warnings_for_predicted_matrices():
-    """Of networks that were trained on lognormal fields of small variance, on all kinds."""
+    """Of networks that were trained on lognormal fields, on all kinds: a few are wrong but symmetric."""
     rows = [row for row in TABLE if row["setup"] not in SETUPS]
-    assert warned(rows, 0.05) >= 0.99
+    assert warned(rows, 0.05) >= 0.97
     assert warned(rows, 0, 0.01, few=30) <= 0.10
 
 
@@ -81,7 +83,7 @@ def test_the_table_is_what_the_script_computes(setup, kind, seed, ell):
     stored = next(r for r in TABLE if (r["setup"], r["kind"], r["seed"], r["ell"]) == (setup, kind, seed, ell))
     (row,) = measure(setup, kind, seed, (ell,), galerkin="galerkin_error" in stored)
     for name in stored.keys() - set(COLUMNS[:4]):
-        assert row[name] == (stored[name] if isinstance(stored[name], bool) else pytest.approx(stored[name], rel=1e-2))
+        assert row[name] == pytest.approx(stored[name], rel=1e-2)
 
 
 def test_nothing_is_to_be_said_about_ideal_patches():
@@ -95,6 +97,16 @@ def test_nothing_is_to_be_said_about_ideal_patches():
     signs = assess_galerkin(grid, solution.S, galerkin.u, solution.load, galerkin.operator)
     assert signs.accurate and signs.mismatch < 1e-6
     assert str(solution.reliability).startswith("no sign of an error of 2 % or more (mismatch ")
+
+
+def test_a_part_that_floats_behind_barriers():
+    """K and its transpose agree there on a solution that is a quarter off."""
+    grid = Grid(2, 8, 32, 2)
+    A = make_coefficient("crossing barriers", 2, grid)
+    solution = solve(grid, A, source_correctors=True)
+    assert relative_l2(solution.u, coarse_truth(grid, A, Problem(1.0)), grid) > 0.2
+    assert solution.reliability.mismatch < 0.0025 and solution.reliability.sensitivity > 0.5
+    assert not solution.reliability.trusted
 
 
 def test_signs_of_a_useless_solution():

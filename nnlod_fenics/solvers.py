@@ -6,6 +6,7 @@ know methods by this table only.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import scipy.sparse
 
 from nnlod_fenics.coefficient import check_coefficient
-from nnlod_fenics.errors import InputError
+from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import element_loads, fine_load, load_vector
@@ -27,13 +28,18 @@ from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, 
 from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import FORMS, local_matrices
-from nnlod_fenics.lod.reliability import Reliability, assess
+from nnlod_fenics.lod.reliability import Reliability, assess, assess_galerkin
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 
-__all__ = ["NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
+__all__ = ["AUTO_LAYERS", "NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
 
 Array = npt.NDArray[np.float64]
+
+_LOG = logging.getLogger(__name__)
+
+AUTO_LAYERS = {1: 4, 2: 3, 3: 2}
+"""Up to how many layers ``ell="auto"`` goes, by dimension: with more one field costs more by LOD than by FEM."""
 
 NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
 """Names of the methods as figures and reports call them."""
@@ -56,6 +62,7 @@ class Solution:
         form: ``"galerkin"`` for a coarse solution in that form, else ``"petrov-galerkin"``.
         operator: K at all coarse nodes of the box, for the Galerkin form.
         problem: What was solved.
+        steps: What was tried, a sentence each, for ``ell="auto"``.
     """
 
     grid: Grid
@@ -68,6 +75,7 @@ class Solution:
     form: str = "petrov-galerkin"
     operator: scipy.sparse.csr_array | None = None
     problem: Problem = field(default_factory=Problem)
+    steps: list[str] = field(default_factory=list)
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
@@ -99,18 +107,23 @@ class Solution:
     def reliability(self) -> Reliability:
         """Whether there are signs that a coarse solution in the Petrov–Galerkin form is wrong.
 
+        A solution in the Galerkin form has them too where ``ell="auto"`` found it.
+
         Raises:
-            InputError: If it is by another method, or in the Galerkin form, which cannot lose its stability.
+            InputError: If the solution is by another method, or was computed in the Galerkin form alone.
         """
         if self.S is None:
             raise InputError(
                 "reliability is that of solutions in the Petrov–Galerkin form by local matrices, got one by method "
                 f"{self.method!r}{' in the Galerkin form' if self.operator is not None else ''}."
             )
-        least, largest = np.nanmin(self.u), np.nanmax(np.abs(self.u))
+        return assess(self.grid, self.S, self.u, self.load, self._nonnegative)
+
+    @property
+    def _nonnegative(self) -> bool:
+        """Whether no data are negative."""
         data = [load_vector(self.grid, self.problem), boundary_values(self.grid, self.problem.g)]
-        nonnegative = all(values.min() >= 0 for values in data)
-        return assess(self.grid, self.S, self.K, bool(nonnegative and least < -1e-6 * largest))
+        return all(bool(values.min() >= 0) for values in data)
 
     def outflow(self, face: str) -> float:
         """−∫_Γ A ∂u/∂n ds through a face, see :class:`nnlod_fenics.functionals.Outflow`.
@@ -284,6 +297,97 @@ class _Lod(_Coarse):
         return [local_matrices(self._grid, a, self._local, source=self._source) for a in A]
 
 
+class _Auto:
+    """The first of PG-LOD with ever more layers, its Galerkin form and FEM with no sign of an error of 2 %."""
+
+    together = 1
+
+    def __init__(self, grid: Grid, problem: Problem, local: str = "condensed", reconstruct: bool = False) -> None:
+        self._problem, self._local, self._reconstruct = problem, local, reconstruct
+        covering = max(max(grid.coarse) - 1, 1)  # with so many layers every patch is D
+        tables = [{**grid.as_dict(), "ell": ell} for ell in range(1, min(AUTO_LAYERS[grid.dim], covering) + 1)]
+        self._grids = [Grid.from_dict(table) for table in tables]
+
+    def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
+        return [self._solve(a) for a in A]
+
+    def _solve(self, A: Array) -> Solution:
+        start, steps = time.perf_counter(), list[str]()
+        best: Solution | None = None
+        for found in self._candidates(A, steps):
+            best = found
+            if found.method == "fem" or found.reliability.accurate:
+                break
+        else:
+            _say(steps, "none of these solutions is known to be within 2 % of FEM; the last one is returned")
+        if best is None:
+            raise NumericalError(f"no method gave a solution: {'; '.join(steps)}.")
+        best.steps = steps
+        best.seconds["all that was tried"] = time.perf_counter() - start
+        if self._reconstruct and best.u_fine is None:
+            loads = element_loads(best.grid, self._problem)
+            best.u_fine = fine_solution(best.grid, A, best.u, loads, self._local)
+        return best
+
+    def _candidates(self, A: Array, steps: list[str]) -> Iterator[Solution]:
+        """Solutions of growing cost; those that cannot be had are passed over, with a word."""
+        last: Solution | None = None
+        for grid in self._grids:
+            with _reported(steps, f"PG-LOD with ℓ = {grid.ell}"):
+                last = _Lod(grid, self._problem, self._local, source_correctors=True).solve_many([A])[0]
+                _say(steps, f"PG-LOD with ℓ = {grid.ell}: {last.reliability}")
+                yield last
+        if last is not None:
+            with _reported(steps, f"the Galerkin form with ℓ = {last.grid.ell}"):
+                yield self._galerkin(last, steps)
+        with _reported(steps, "FEM"):
+            solver = _Fem(self._grids[0], self._problem)
+            try:
+                solution = solver.solve_many([A])[0]
+            finally:
+                solver.destroy()
+            _say(steps, "FEM on T_h: by definition what the others are compared with")
+            yield solution
+
+    def _galerkin(self, before: Solution, steps: list[str]) -> Solution:
+        """The Galerkin form, assessed by the Petrov–Galerkin form of as many layers."""
+        solution = _Lod(before.grid, self._problem, self._local, form="galerkin").solve_many([before.A])[0]
+        assert before.S is not None and solution.operator is not None
+        solution.reliability = assess_galerkin(
+            before.grid, before.S, solution.u, before.load, solution.operator, solution._nonnegative
+        )
+        _say(steps, f"the Galerkin form with ℓ = {before.grid.ell}: {solution.reliability}")
+        return solution
+
+    def destroy(self) -> None:
+        pass
+
+
+def _say(steps: list[str], sentence: str) -> None:
+    steps.append(sentence)
+    _LOG.info(sentence)
+
+
+@contextmanager
+def _reported(steps: list[str], name: str) -> Iterator[None]:
+    """Say that something is left out because it does not fit into memory, fails, or needs what is not installed."""
+    try:
+        yield
+    except (InputError, NumericalError, MissingDependencyError, MemoryError) as error:
+        _say(steps, f"{name} is left out: {error}")
+
+
+def _make_lod(grid: Grid, problem: Problem, ell: str | None = None, **options: Any) -> Solver:
+    if ell is None:
+        return _Lod(grid, problem, **options)
+    if ell != "auto":
+        raise InputError(f"ell must be 'auto' where it is not the grid's, got {ell!r}; Grid(..., ell={ell!r}) sets it.")
+    if "form" in options:
+        raise InputError(f"form does not apply to ell='auto', which chooses it, got {options['form']!r}.")
+    options.pop("source_correctors", None)  # always
+    return _Auto(grid, problem, **options)
+
+
 class _NnLod(_Coarse):
     """NN-LOD: local matrices by a network."""
 
@@ -318,10 +422,10 @@ class _NnLod(_Coarse):
         return [(S, None) for S in self.model.predict(self._grid, np.stack(list(A))).cpu().numpy()]
 
 
-_FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _Lod, "nn": _NnLod}
+_FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _make_lod, "nn": _NnLod}
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
-    "lod": ("local", "source_correctors", "reconstruct", "form"),
+    "lod": ("local", "source_correctors", "reconstruct", "form", "ell"),
     "nn": ("model", "trust", "device", "reconstruct"),
 }
 
@@ -356,8 +460,9 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
         **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
-            (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors); for ``nn`` ``model``, ``trust``
-            and ``device``; for both ``reconstruct``. Those that are None or False count as not given.
+            (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place;
+            for ``nn`` ``model``, ``trust`` and ``device``; for both ``reconstruct``. Those that are None or False count
+            as not given.
 
     Returns:
         The solver.
@@ -404,6 +509,9 @@ def solve(
         flux: q, what flows into D through the other faces of the box, likewise.
         **options: See :func:`make_solver`: ``source_correctors=True`` makes the coarse solution of ``lod`` that of the
             right-hand side's fine scales too; ``reconstruct=True`` gives ``solution.u_fine``; ``model`` for ``nn``.
+            ``ell="auto"`` for ``lod`` tries ℓ = 1, 2, … up to :data:`AUTO_LAYERS` instead of the grid's, then the
+            Galerkin form, then FEM, all with source correctors, and returns the first that shows no sign of an L² error
+            of 2 % or more against FEM. ``solution.steps`` says what was tried, as the log does.
 
     Returns:
         The solution.

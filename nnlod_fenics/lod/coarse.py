@@ -32,6 +32,7 @@ __all__ = [
     "coarse_operator",
     "coarse_residual",
     "solve_coarse",
+    "solve_sparse",
     "sum_local",
 ]
 
@@ -188,8 +189,12 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
     return solver.solve(matrix[free][:, free], lift=lift)
 
 
-def _solve(matrix: scipy.sparse.csr_array, b: Array) -> Array:
-    """Solve a sparse system: with few row exchanges if that is accurate, which is much faster, else with all."""
+def solve_sparse(matrix: scipy.sparse.csr_array, b: Array) -> Array:
+    """Solve a sparse system: with few row exchanges if that is accurate, which is much faster, else with all.
+
+    Raises:
+        NumericalError: If the matrix is singular to working accuracy.
+    """
     largest = float(abs(matrix.data).max(initial=0.0))
     if not 0 < largest < math.inf:
         raise NumericalError("the coarse matrix is zero or not finite.")
@@ -260,7 +265,7 @@ class CoarseSolver:
         Raises:
             NumericalError: If K is singular.
         """
-        return self.complete(_solve(K, self.right_side(load, lift)))
+        return self.complete(solve_sparse(K, self.right_side(load, lift)))
 
 
 def apply_local(grid: Grid, S: Array, u: Array) -> Array:

@@ -14,6 +14,7 @@ from nnlod_fenics.cli.common import (
     read_settings,
 )
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.runtime.files import is_file
 
 
 @app.command(short_help="Tell what a dataset or model holds.")
@@ -30,13 +31,13 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     from nnlod_fenics.network.shipped import find_model
     from nnlod_fenics.network.storage import DESCRIPTION, read_model
 
-    if (path / INDEX).exists():
+    if is_file(path / INDEX):
         data = Dataset(path, partial=True)
         content: dict[str, Any] = {"realizations": len(data), "finished": len(data.finished), "versions": data.versions}
         content |= data.config
-    elif (find_model(path) / DESCRIPTION).exists():
+    elif is_file(find_model(path) / DESCRIPTION):
         content = read_model(find_model(path))
-    elif path.is_file():
+    elif is_file(path):
         content = read_settings(path, None).everything()
     else:
         raise InputError(f"{str(path)!r} is neither a dataset, a model nor a settings file.")

@@ -150,7 +150,7 @@ def test_settings(tmp_path):
     done = nnlod("settings")
     assert done.returncode == 0, done.stderr
     assert "[montecarlo]\n" in done.stdout
-    assert "coarse = 16: 1/H, coarse elements per axis (integer" in done.stdout
+    assert "coarse = 16: 1/H, coarse elements per axis; a list, x first, where they differ (integer" in done.stdout
     done = nnlod("settings", "--toml")
     (tmp_path / "run.toml").write_text(done.stdout, encoding="utf-8")
     assert json.loads(nnlod("info", tmp_path / "run.toml").stdout)["training"]["epochs"] == 30

@@ -66,21 +66,30 @@ app = CommandGroup(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+"""The application that commands are added to."""
 
 ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]
+"""Argument: a settings file."""
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a setting, e.g. field.variance=1."),
 ]
+"""Option: settings in the place of those of the file."""
 Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
+"""Option: a table of the settings file."""
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+"""Option: where results go."""
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
+"""Option: go on with what is there."""
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+"""Option: replace what is there."""
 Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
+"""Argument: a dataset."""
 Model = Annotated[
     Path,
     typer.Argument(help="Model folder, as written by nnlod train, or the name of one that comes with the package."),
 ]
+"""Argument: a model."""
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:

@@ -126,6 +126,24 @@ def test_blocks_of_other_runs_and_places_are_computed_again(tmp_path, capsys):
     assert capsys.readouterr().err.count("belongs to another run or place and will be computed again") == 4
 
 
+def test_warnings_are_kept_and_blocks_without_them_do_not_count(tmp_path, monkeypatch):
+    """Of a run of an earlier version: its blocks are taken as they are."""
+    settings = SHORT.changed(method="lod", samples=12)
+    monkeypatch.setattr("nnlod_fenics.lod.reliability._ASYMMETRY", -1.0)  # so that no solution is trusted
+    assert run(tmp_path / "m", settings).warned == (12, 12)
+    monkeypatch.undo()
+    assert run(tmp_path / "m", settings, resume=True).warned == (12, 12)  # not assessed again
+    path = tmp_path / "m" / "blocks" / "samples-000001.npz"
+    with np.load(path) as file:
+        np.savez(path, **{name: file[name] for name in file if name != "warned"})
+    found = run(tmp_path / "m", settings, resume=True)
+    assert found.warned == (8, 8) and found.samples == {"samples": 12}
+    assert json.loads((tmp_path / "m" / "montecarlo.json").read_text())["warned samples"] == {"warned": 8, "of": 8}
+    assert run(settings=settings.changed(method="fem")).warned is None
+    assert run(settings=settings.changed(form="galerkin")).warned is None
+    assert run().warned[1] == run().samples["samples"]  # the reference method's of multifidelity
+
+
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_damaged_description(content, tmp_path):
     run(tmp_path / "m")

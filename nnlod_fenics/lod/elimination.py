@@ -29,6 +29,7 @@ __all__ = ["Labels", "Leaf", "Leaves", "Merge", "Part", "Plan", "Sides", "as_tup
 IntArray = npt.NDArray[np.int64]
 Test = Callable[["Labels"], npt.NDArray[np.bool_]]
 Sides = tuple[bool, bool]
+"""Something of the low and of the high side along an axis."""
 
 NODE, HAT, MULTIPLIER, SOURCE, IGNORED = range(5)
 

@@ -32,12 +32,13 @@ def masked(shape: tuple[int, ...], *holes: tuple) -> np.ndarray:
 GRIDS = {
     "1d": Grid(1, 7, 28, 2, 14, 3.5, ["xmin"]),
     "2d-box": Grid(2, (6, 4), (24, 16), 2, (12, 8), (3.0, 2.0), ("xmin", "ymax")),
-    "2d-hole": Grid(2, (6, 5), (24, 20), 1, (12, 10), None, ("xmin",), masked((5, 6), np.s_[1:3, 2:4])),
+    "2d-hole": Grid(2, (6, 5), (24, 20), 1, (12, 10), (6, 5), ("xmin",), masked((5, 6), np.s_[1:3, 2:4])),
     # a wall of two elements, and a dead end: windows with elements of D on both sides, nodes seen from beyond only
-    "2d-wall": Grid(2, (7, 6), (28, 24), 2, (14, 12), None, ("ymin",), masked((6, 7), np.s_[2:4, :5], np.s_[5, 0])),
-    "3d": Grid(3, (3, 4, 2), (6, 8, 4), 1, (6, 8, 4), None, ("zmax",), masked((2, 4, 3), np.s_[0, 1, 1], np.s_[0, 3])),
+    "2d-wall": Grid(2, (7, 6), (28, 24), 2, (14, 12), (7, 6), ("ymin",), masked((6, 7), np.s_[2:4, :5], np.s_[5, 0])),
+    "3d": Grid(
+        3, (3, 4, 2), (6, 8, 4), 1, (6, 8, 4), (3, 4, 2), ("zmax",), masked((2, 4, 3), np.s_[0, 1, 1], np.s_[0, 3])
+    ),
 }
-CUBES = [name for name, grid in GRIDS.items() if grid.cubes]
 
 
 @pytest.fixture(params=GRIDS)

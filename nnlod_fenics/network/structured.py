@@ -96,13 +96,8 @@ class StructuredNetwork(nn.Module):
                 raise InputError(f"network.options.{name} must be an integer of at least {least}, got {value!r}.")
         if not grid.cubes:
             raise InputError(
-<<<<<<< HEAD
-                f"network 'structured' has the symmetries of the cube built in and needs coarse elements that are "
+                "network 'structured' has the symmetries of the cube built in and needs coarse elements that are "
                 f"cubes, got sides {grid.widths} (x first); choose other grid.coarse, or another network."
-=======
-                "network 'structured' has the symmetries of the cube built in and needs coarse elements that are cubes, "
-                f"got sides {grid.widths} (x first); choose other grid.coarse, or another network."
->>>>>>> 66cb3da5a7c854ce9defc3ff06d26eb48263d488
             )
         d, ell = grid.dim, grid.ell
         self.dim, self.ell, self.cells, self.channels = d, ell, grid.cells_per_element, channels

@@ -96,7 +96,7 @@ class StructuredNetwork(nn.Module):
                 raise InputError(f"network.options.{name} must be an integer of at least {least}, got {value!r}.")
         if not grid.cubes:
             raise InputError(
-                "network 'structured' has the symmetries of the cube built in and needs coarse elements that are cubes, "
+                "network 'structured' has the symmetries of the cube and needs coarse elements that are cubes, "
                 f"got sides {grid.widths} (x first); choose other grid.coarse, or another network."
             )
         d, ell = grid.dim, grid.ell

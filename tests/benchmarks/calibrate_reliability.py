@@ -37,6 +37,7 @@ from nnlod_fenics import NNLOD, Grid
 from nnlod_fenics.lod.reliability import Reliability, assess_galerkin
 from nnlod_fenics.norms import relative_l2
 from nnlod_fenics.problem import Problem
+from nnlod_fenics.runtime.files import replacing
 from nnlod_fenics.solvers import make_solver
 
 SIGNS = ("mismatch", "sensitivity", "ring", "asymmetry", "coercive", "negative")
@@ -129,7 +130,8 @@ def write_table(path: Path, rows: list[Row]) -> None:
         for row in rows
     ]
     head = json.dumps(COLUMNS + GALERKIN)
-    path.write_text(f'{{"columns": {head},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n")
+    with replacing(path) as temporary:  # whole or not at all
+        temporary.write_text(f'{{"columns": {head},\n"rows": [\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def _short(value: Any) -> Any:

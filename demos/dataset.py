@@ -109,7 +109,7 @@ if comm.rank == 0:
     # A coefficient of the dataset, and one of its local matrices: a column for each node of the element, drawn at the
     # nodes of the patch.
 
-    middle = dataset.grid.num_elements // 2 + dataset.grid.coarse // 2
+    middle = dataset.grid.num_elements // 2 + dataset.grid.coarse[0] // 2
     plot_coefficient(arguments.output / "coefficient.png", dataset.A(0))
     plot_local_matrix(arguments.output / "local_matrix.png", dataset.grid, {"$S_T$": dataset.S(0)[middle]})
 

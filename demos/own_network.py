@@ -105,7 +105,7 @@ print(f"test loss (4.1): {model.test_loss:.2e}")
 law = make_field(model.law, grid.dim, grid.coefficient)
 A = law.sample(seed=0, index=0, stage=Stream.FRESH).A
 exact, predicted = solve(grid, A, "lod"), solve(grid, A, "nn", model=model)
-middle = grid.num_elements // 2 + grid.coarse // 2
+middle = grid.num_elements // 2 + grid.coarse[0] // 2
 plot_local_matrix(
     arguments.output / "local_matrix.png", grid, {"PG-LOD": exact.S[middle], "NN-LOD": predicted.S[middle]}
 )

@@ -24,7 +24,7 @@ parser.add_argument("--output", type=Path, default=Path("out_trust"))
 arguments = parser.parse_args()
 
 model = NNLOD.load(arguments.model)
-grid, cells = model.grid, model.grid.coefficient
+grid, cells = model.grid, model.grid.coefficient[0]
 law = make_field(model.law, grid.dim, cells)
 
 # ## Fields
@@ -82,7 +82,7 @@ for name, Z in fields.items():
     folder = arguments.output / name.replace(" ", "_").replace(".", "_")
     if grid.dim == 2:
         figures.plot_coefficient(folder / "coefficient.png", A)
-        shape = (grid.coarse,) * grid.dim
+        shape = grid.element_shape
         recomputed = doubtful.reshape(shape).astype(float)
         figures.plot_elements(folder / "recomputed.png", recomputed, "recomputed (1) or predicted (0)")
         figures.plot_elements(folder / "true_errors.png", matrix_errors(predicted, exact).reshape(shape), "true error")

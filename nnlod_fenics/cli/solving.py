@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,13 @@ def solve(
         ),
     ] = False,
     form: Form = None,
+    ell: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: try ℓ = 1, 2, … layers, then the Galerkin form, then FEM, until nothing speaks against the "
+            "solution, for method lod. A number is set by -s grid.ell=2."
+        ),
+    ] = None,
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +93,8 @@ def solve(
 
     The domain (side lengths, inactive elements, faces with given u) is that of the section [grid] of the settings, the
     data (source, wells, boundary values, fluxes) those of [problem]. The last line says whether there are signs that a
-    solution by local matrices is wrong, as at high contrast: take more layers (grid.ell) or --form galerkin then.
+    solution by local matrices is wrong, as at high contrast: take more layers (grid.ell), --form galerkin or --ell
+    auto then.
 
     Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -o solution
     """
@@ -95,7 +103,8 @@ def solve(
     from nnlod_fenics.workflows.solve import solve_problem
 
     settings = read_settings(config, overrides, whole_grid=False)
-    options = {"trust": trust, "source_correctors": source_correctors, "reconstruct": reconstruct, "form": form}
+    options: dict[str, Any] = {"trust": trust, "source_correctors": source_correctors, "reconstruct": reconstruct}
+    options |= {"form": form, "ell": ell}
     solution = solve_problem(
         settings,
         output,
@@ -114,6 +123,8 @@ def solve(
     rows = [(f"seconds: {name}", f"{value:.3f}") for name, value in solution.seconds.items()]
     mean = solution.u[np.isfinite(solution.u)].mean()  # NaN outside of D
     print_table(f"{method} solution in {output}", [("mean of u", f"{mean:.6g}"), *rows])
+    for step in solution.steps:
+        typer.echo(f"tried: {step}")
     if solution.S is not None:
         typer.echo(f"reliability: {solution.reliability}")
 

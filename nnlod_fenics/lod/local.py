@@ -19,6 +19,7 @@ __all__ = ["FORMS", "local_matrices"]
 
 METHODS = ("condensed", "dolfinx")
 FORMS = ("petrov-galerkin", "galerkin")
+"""Forms of local matrices and of the coarse problem."""
 
 
 def local_matrices(

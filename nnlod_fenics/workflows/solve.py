@@ -66,7 +66,7 @@ def solve_problem(
         render: Whether to make a three-dimensional picture with PyVista, d = 2 or 3.
         correctors: Numbers of elements whose correctors are written too, for ``"lod"``.
         **options: Of the method, see :func:`nnlod_fenics.solvers.make_solver`: ``trust``, ``source_correctors``,
-            ``reconstruct`` and ``form``.
+            ``reconstruct``, ``form`` and ``ell``.
 
     Returns:
         The solution.
@@ -179,6 +179,8 @@ def _description(
         content["seed"] = config.dataset.seed if seed is None else seed
     else:
         content["coefficient"] = str(coefficient)
+    if solution.steps:
+        content["steps"] = solution.steps
     if solution.S is not None:
         content["reliability"] = asdict(solution.reliability) | {"trusted": solution.reliability.trusted}
     return content

@@ -256,8 +256,8 @@ class CoarseSolver:
 
         Args:
             K: Its coarse operator, on the free nodes.
-            load: Load in the place of :attr:`load`, for source correctors.
-            lift: K g at all nodes, from :func:`apply_local` with :attr:`boundary`; zero if None.
+            load: Load in the place of that of the problem, for source correctors.
+            lift: K g at all nodes, from :func:`apply_local` with the values on Γ_D; zero if None.
 
         Returns:
             Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element.

@@ -52,7 +52,6 @@ def local_matrices(
         elements: Numbers of the elements to compute (x fastest); all if None.
         correctors: Whether to return the element correctors of (3.1) too; they need ((2ℓ+1) r + 1)^d 2^d
             numbers an element.
-
         source: A problem whose loads get source correctors R_T: a(R_T, w) = F_T(w) for all w in W(N^ℓ(T)), where
             F_T holds sources, fluxes and wells of T.
         form: ``"petrov-galerkin"``; or ``"galerkin"`` for the matrices K_E[i, j] = ∫_E A ∇(1 − C)Λ_i·∇(1 − C)Λ_j, of
@@ -61,13 +60,12 @@ def local_matrices(
     Returns:
         S, shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
         rows of nodes outside D are zero, and so are the matrices of inactive elements. Rows are the nodes of N^ℓ(T),
-        columns those of T, both x fastest. With ``source`` or ``correctors`` a tuple of S and, in this order,
+        columns those of T, both x fastest.
 
-        * with ``source``, F_T(Λ_i) − a(R_T, Λ_i), shape ``(number of elements, (2ℓ+2)^d)``: what T adds to the load;
-        * with ``correctors``, φ_{T,j} at the fine nodes of the padded patches, shape
-          ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D; see
-          :func:`nnlod_fenics.lod.reconstruction.reconstruct`;
-        * with both, R_T likewise, shape ``(number of elements, (2ℓ+1) r + 1, …)``.
+        With ``source`` or ``correctors`` a tuple of S and, in this order: with ``source`` F_T(Λ_i) − a(R_T, Λ_i), what
+        T adds to the load, shape ``(number of elements, (2ℓ+2)^d)``; with ``correctors`` φ_{T,j} at the fine nodes of
+        the padded patches, shape ``(number of elements, 2^d, (2ℓ+1) r + 1, …)``, zero outside D, see
+        :func:`nnlod_fenics.lod.reconstruction.reconstruct`; with both R_T likewise, without the second axis.
 
         In the Galerkin form K_E, shape ``(number of elements, (2ℓ+2)^d, (2ℓ+2)^d)``, symmetric, and with ``source``
         what E adds to the load, F_E((1 − C)Λ_i) − ∫_E A ∇ΣR_T·∇(1 − C)Λ_i.

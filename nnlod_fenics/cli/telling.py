@@ -14,7 +14,6 @@ from nnlod_fenics.cli.common import (
     read_settings,
 )
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.runtime.files import is_file
 
 
 @app.command(short_help="Tell what a dataset or model holds.")
@@ -30,6 +29,7 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
     from nnlod_fenics.dataset.layout import INDEX
     from nnlod_fenics.network.shipped import find_model
     from nnlod_fenics.network.storage import DESCRIPTION, read_model
+    from nnlod_fenics.runtime.files import is_file
 
     if is_file(path / INDEX):
         data = Dataset(path, partial=True)

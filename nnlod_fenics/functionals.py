@@ -226,7 +226,7 @@ def parse_face(grid: Grid, face: str) -> str:
     """
     name = str(face).replace("=0", "min").replace("=1", "max")
     if name not in faces_of(grid.dim):
-        raise InputError(f"outflow must be through a face of D, one of {faces_of(grid.dim)}, got {face!r}.")
+        raise InputError(f"functional outflow({face}) must name a face of D, one of {faces_of(grid.dim)}.")
     return name
 
 

@@ -86,8 +86,8 @@ def test_values_and_averages_on_a_part_of_a_box() -> None:
         (BoxAverage((0.0,), (1.0,)), "must have 2 intervals"),
         (BoxAverage((0.0, 0.0), (3.1, 0.2)), "must have 2 intervals"),
         (BoxAverage((1.2, 0.3), (1.8, 0.4)), "must be over a box in D"),
-        (Outflow("zmin"), r"outflow must be through a face of D, one of \('xmin', .*, got 'zmin'"),
-        (Outflow("x=2"), "got 'x=2'"),
+        (Outflow("zmin"), r"functional outflow\(zmin\) must name a face of D, one of \('xmin', .*"),
+        (Outflow("x=2"), r"functional outflow\(x=2\) must name a face"),
         ("point(0.5, 0.5)", "must be a PointValue, BoxAverage or Outflow"),
     ],
 )

@@ -56,7 +56,7 @@ def solved_to_the_end() -> Iterator[None]:
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g.dim}d")
 def test_fem_to_its_tolerance_is_linear_in_coefficient_and_source(grid, kind):
     A = rough(grid, kind)
-    f = np.random.default_rng(1).standard_normal((grid.fine,) * grid.dim)
+    f = np.random.default_rng(1).standard_normal(grid.fine_shape)
     u = solve_fine(grid, A, f).values()
     for factor in FACTORS:
         assert relative(solve_fine(grid, factor * A, f).values() * factor, u) < 1e-9

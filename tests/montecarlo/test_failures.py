@@ -129,7 +129,7 @@ def test_blocks_of_other_runs_and_places_are_computed_again(tmp_path, capsys):
 def test_warnings_are_kept_and_blocks_without_them_do_not_count(tmp_path, monkeypatch):
     """Of a run of an earlier version: its blocks are taken as they are."""
     settings = SHORT.changed(method="lod", samples=12)
-    monkeypatch.setattr("nnlod_fenics.lod.reliability._ASYMMETRY", -1.0)  # so that no solution is trusted
+    monkeypatch.setattr("nnlod_fenics.lod.reliability._MISMATCH_5", -1.0)  # so that no solution is trusted
     assert run(tmp_path / "m", settings).warned == (12, 12)
     monkeypatch.undo()
     assert run(tmp_path / "m", settings, resume=True).warned == (12, 12)  # not assessed again

@@ -252,7 +252,7 @@ def with_pictures(text: str, work: Path | None, pages: Path) -> str:
             return f"*{match[1]}: run the demo for this picture.*"
         if not (work / match[2]).is_file():
             raise DocumentationError(f"a demo shows {match[2]}, which it did not write.")
-        (pages / match[2]).parent.mkdir(exist_ok=True)
+        (pages / match[2]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(work / match[2], pages / match[2])
         return f"{match[0]}\n\n*{match[1]}.*"
 

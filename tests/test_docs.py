@@ -112,6 +112,19 @@ def test_formulas(build):
     assert re.fullmatch(r"the area <span><math .*<msup><mi>H</mi><mn>2</mn></msup>.*</math></span> of `\$HOME`", text)
 
 
+def test_pictures_are_copied(build, tmp_path):
+    """Also from a folder within a demo's output folder."""
+    work, pages = tmp_path / "work", tmp_path / "pages"
+    (work / "out_demo" / "part").mkdir(parents=True)
+    (work / "out_demo" / "part" / "a.png").write_bytes(b"picture")
+    pages.mkdir()
+    text = "![Part](out_demo/part/a.png)"
+    assert build.with_pictures(text, work, pages) == f"{text}\n\n*Part.*"
+    assert (pages / "out_demo" / "part" / "a.png").read_bytes() == b"picture"
+    with pytest.raises(build.DocumentationError, match=r"a demo shows gone\.png, which it did not write"):
+        build.with_pictures("![gone](gone.png)", work, pages)
+
+
 def test_all_demos_that_illustrate_something_are_in_the_tutorial(build):
     demos = {path.stem for path in (ROOT / "demos").glob("*.py") if "This demo illustrates" in path.read_text("utf-8")}
     assert demos == set(build.TUTORIAL) and len(build.TUTORIAL) == len(demos)

@@ -80,11 +80,11 @@ def compare(grid: Grid, solutions: dict[str, Solution]) -> dict[str, float]:
 def _draw(folder: Path, model: NNLOD, A: Array, solutions: dict[str, Solution]) -> None:
     grid = model.grid
     named = {NAMES[name]: solution.u for name, solution in solutions.items()}
-    figures.plot_coefficient(folder / "coefficient.png", A)
-    figures.plot_cross_sections(folder / "cross_sections.png", named)
+    figures.plot_coefficient(folder / "coefficient.png", A, grid=grid)
+    figures.plot_cross_sections(folder / "cross_sections.png", named, grid=grid)
     if grid.dim > 1:
-        figures.plot_solutions(folder / "solutions.png", named)
-        figures.plot_differences(folder / "differences.png", named)
+        figures.plot_solutions(folder / "solutions.png", named, grid=grid)
+        figures.plot_differences(folder / "differences.png", named, grid=grid)
     S, predicted = solutions["lod"].S, solutions["nn"].S
     assert S is not None and predicted is not None
     middle = _middle(grid)

@@ -18,6 +18,7 @@ from nnlod_fenics.training import Blocks, TrainingData, train
 from nnlod_fenics.training.augment import symmetries_of, turned
 from nnlod_fenics.training.fit import evaluate_loss
 from nnlod_fenics.training.online import OnlineDataset
+from nnlod_fenics.workflows.evaluate import evaluate
 
 ACTIVE = np.ones((4, 6), dtype=bool)
 ACTIVE[:2, 4:] = ACTIVE[3, 1] = False  # a corner of the size of a block, and a hole at the rim
@@ -96,6 +97,16 @@ def test_trained_evaluated_and_used(data, tmp_path, name):
     assert np.array_equal(np.isnan(solution.u), ~GRID.active_nodes)
     low, high = model.description["training_set"]["range_of_Z"]
     assert low == data.train[0][:, GRID.active_cells].min() and high == data.train[0][:, GRID.active_cells].max()
+
+
+def test_evaluation_of_a_model_of_a_domain(data, tmp_path):
+    """By all methods, with figures and files, on a box with holes and no-flow faces."""
+    model = NNLOD.load(train(data, tmp_path / "m", "structured", OPTIONS["structured"], TrainingSettings(epochs=1)))
+    found = evaluate(model, tmp_path / "evaluation", seed=1)
+    assert found["grid"] == GRID.as_dict()
+    assert all(np.isfinite(value) for value in found["errors"].values())
+    written = {path.name for path in (tmp_path / "evaluation").iterdir()}
+    assert written >= {"coefficient.png", "solutions.png", "differences.png", "evaluation.json", "paraview"}
 
 
 def test_inactive_cells_do_not_matter(data, tmp_path):

@@ -423,6 +423,7 @@ class _NnLod(_Coarse):
 
 
 _FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _make_lod, "nn": _NnLod}
+_SWITCHES = ("source_correctors", "reconstruct")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
     "lod": ("local", "source_correctors", "reconstruct", "form", "ell"),
@@ -480,6 +481,8 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
                 f"{name} does not apply to method {method!r}, whose options are {list(_OPTIONS[method])}; got {name}="
                 f"{given[name]!r}."
             )
+        if name in _SWITCHES and given[name] is not True:
+            raise InputError(f"{name} must be True or False, got {given[name]!r}.")
     problem = Problem() if problem is None else problem
     check_problem(grid, problem)
     return _FACTORIES[method](grid, problem, **given)

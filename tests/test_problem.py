@@ -44,6 +44,15 @@ def test_bad_data_is_refused_in_one_sentence(data, message, method):
     assert "\n" not in str(caught.value)
 
 
+def test_options_of_the_wrong_kind():
+    A = np.ones(BOX.coefficient_shape)
+    for name, value in (("source_correctors", "yes"), ("reconstruct", 2)):
+        with pytest.raises(InputError, match=f"{name} must be True or False, got {value!r}"):
+            solve(BOX, A, **{name: value})
+    with pytest.raises(InputError, match="source must be a Problem, got int"):
+        local_matrices(BOX, A, source=3)
+
+
 def test_a_flux_needs_a_face_for_it():
     with pytest.raises(InputError, match="flux must be 0 where u is given on all faces of D, got 1"):
         check_problem(Grid(2, 4, 8, 1), Problem(flux=1))

@@ -89,6 +89,8 @@ def local_matrices(
         raise InputError(f"method must be one of {METHODS}, got {method!r}.")
     if form not in FORMS:
         raise InputError(f"form must be one of {FORMS}, got {form!r}.")
+    if source is not None and not isinstance(source, Problem):
+        raise InputError(f"source must be a Problem, got {type(source).__name__}.")
     special: dict[str, tuple[Any, Any]] = {
         "device": (device, "cpu"),
         "dtype": (np.dtype(dtype), np.dtype(np.float64)),

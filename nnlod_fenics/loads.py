@@ -16,7 +16,7 @@ from nnlod_fenics.domain import face_axis
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.problem import Problem, check_source, evaluate_source, fluxes, place_wells
 
-__all__ = ["element_loads", "fine_load", "load_vector"]
+__all__ = ["element_loads", "element_means", "fine_load", "load_vector"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -58,6 +58,12 @@ def element_loads(grid: Grid, problem: Problem, elements: IntArray | None = None
         _add_flux(grid, face, value, chosen, live, result)
     _add_wells(grid, problem, chosen, result)
     return result.reshape(len(chosen), -1)
+
+
+def element_means(grid: Grid, problem: Problem) -> Array:
+    """Means of the source f over elements, shape ``(num_elements,)``; zero for inactive ones."""
+    loads = element_loads(grid, Problem(problem.f))
+    return np.asarray(loads.sum(axis=1) / np.prod(grid.widths))
 
 
 def _add_source(grid: Grid, problem: Problem, chosen: IntArray, live: IntArray, result: Array) -> None:

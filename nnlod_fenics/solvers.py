@@ -24,13 +24,21 @@ from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalErr
 from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import element_loads, fine_load, load_vector
-from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, coarse_residual, sum_local
+from nnlod_fenics.lod.coarse import (
+    CoarseSolver,
+    apply_local,
+    coarse_operator,
+    coarse_residual,
+    is_galerkin,
+    sum_local,
+)
 from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
-from nnlod_fenics.lod.local import FORMS, local_matrices
+from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess, assess_galerkin
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
+from nnlod_fenics.window import FORMS, GALERKIN
 
 __all__ = ["AUTO_LAYERS", "NAMES", "Solution", "Solver", "make_solver", "methods", "register_method", "solve"]
 
@@ -221,24 +229,41 @@ class _Coarse:
         return element_loads(self._grid, self._coarse.problem)
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
-        """For each coefficient the local matrices, and what elements add to the load where that is corrected."""
+        """For each coefficient the local matrices, and the load at all nodes where that is corrected."""
         raise NotImplementedError
 
     def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
         start = time.perf_counter()
         found = self._local_matrices(A)
         each = (time.perf_counter() - start) / len(A)
-        return [self._solve(a, S, loads, each) for a, (S, loads) in zip(A, found, strict=True)]
+        return [self._solve(a, S, load, each) for a, (S, load) in zip(A, found, strict=True)]
 
-    def _solve(self, A: Array, S: Array, loads: Array | None, seconds_before: float) -> Solution:
+    def _solve(self, A: Array, S: Array, corrected: Array | None, seconds_before: float) -> Solution:
         grid, coarse, seconds = self._grid, self._coarse, {"local matrices": seconds_before}
+        load = coarse.load if corrected is None else corrected
+        if is_galerkin(grid, S):
+            with _timed(seconds, "assembly"):
+                operator = coarse_operator(grid, S, boundary=True)
+            return self._solve_galerkin(A, operator, load, seconds)
         with _timed(seconds, "assembly"):
             K = coarse_operator(grid, S)
-            load = coarse.load if loads is None else sum_local(grid, loads)
             lift = apply_local(grid, S, coarse.boundary) if coarse.lifted else None
         with _timed(seconds, "solve"):
             u = coarse.solve(K, load, lift)
         solution = Solution(grid, self.method, A, u, S, seconds, problem=coarse.problem, make_load=lambda: load)
+        return self._finish(solution)
+
+    def _solve_galerkin(
+        self, A: Array, operator: scipy.sparse.csr_array, load: Array, seconds: dict[str, float]
+    ) -> Solution:
+        """Solve with the operator of the Galerkin form on all coarse nodes."""
+        grid, coarse, free = self._grid, self._coarse, np.flatnonzero(self._grid.free_nodes)
+        with _timed(seconds, "solve"):
+            lift = (operator @ coarse.boundary.ravel()).reshape(grid.node_shape)
+            u = coarse.solve(operator[free][:, free], load, lift)
+        solution = Solution(
+            grid, self.method, A, u, None, seconds, None, GALERKIN, operator, coarse.problem, make_load=lambda: load
+        )
         return self._finish(solution)
 
     def _finish(self, solution: Solution) -> Solution:
@@ -276,25 +301,19 @@ class _Lod(_Coarse):
     def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
         if self._form == "petrov-galerkin":
             return super().solve_many(A)
-        return [self._solve_galerkin(a) for a in A]
+        return [self._from_energies(a) for a in A]
 
-    def _solve_galerkin(self, A: Array) -> Solution:
-        grid, coarse, free = self._grid, self._coarse, np.flatnonzero(self._grid.free_nodes)
+    def _from_energies(self, A: Array) -> Solution:
         seconds: dict[str, float] = {}
         with _timed(seconds, "local matrices"):
-            K, load = galerkin_system(grid, A, self._loads, self._local)
-        with _timed(seconds, "solve"):
-            lift = (K @ coarse.boundary.ravel()).reshape(grid.node_shape)
-            u = coarse.solve(K[free][:, free], load, lift)
-        solution = Solution(
-            grid, "lod", A, u, None, seconds, None, "galerkin", K, coarse.problem, make_load=lambda: load
-        )
-        return self._finish(solution)
+            system = galerkin_system(self._grid, A, self._loads, self._local)
+        return self._solve_galerkin(A, *system, seconds)
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
         if self._source is None:
             return [(local_matrices(self._grid, a, self._local), None) for a in A]
-        return [local_matrices(self._grid, a, self._local, source=self._source) for a in A]
+        found = (local_matrices(self._grid, a, self._local, source=self._source) for a in A)
+        return [(S, sum_local(self._grid, loads)) for S, loads in found]
 
 
 class _Auto:
@@ -400,6 +419,7 @@ class _NnLod(_Coarse):
         model: Any = None,
         trust: float | None = None,
         device: str | None = None,
+        source_correctors: bool = False,
         reconstruct: bool = False,
     ) -> None:
         from nnlod_fenics.network import NNLOD
@@ -414,12 +434,21 @@ class _NnLod(_Coarse):
             raise InputError(f"model must be an NNLOD, a model folder or a name, got {type(model).__name__}.")
         model.check_grid(grid)
         super().__init__(grid, problem, reconstruct)
-        self.model, self._trust = model, trust
+        if source_correctors and not model.predicts_loads:
+            raise InputError("source_correctors needs a model that predicts loads, got one that does not.")
+        self.model, self._trust, self._corrected = model, trust, source_correctors
 
     def _local_matrices(self, A: Sequence[Array] | Array) -> Sequence[tuple[Array, Array | None]]:
         if self._trust is not None:
-            return [(self.model.local_matrices(self._grid, a, self._trust), None) for a in A]
-        return [(S, None) for S in self.model.predict(self._grid, np.stack(list(A))).cpu().numpy()]
+            return [self._with_load(*self.model.local_system(self._grid, a, self._trust)) for a in A]
+        columns = self.model.window.matrix_shape[1]
+        found = self.model.predict(self._grid, np.stack(list(A))).cpu().numpy()
+        return [self._with_load(each[..., :columns], each[..., -1]) for each in found]
+
+    def _with_load(self, S: Array, loads: Array | None) -> tuple[Array, Array | None]:
+        if not self._corrected:
+            return S, None
+        return S, self.model.corrected_load(self._grid, self._coarse.problem, loads)
 
 
 _FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _make_lod, "nn": _NnLod}
@@ -427,7 +456,7 @@ _SWITCHES = ("source_correctors", "reconstruct")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
     "lod": ("local", "source_correctors", "reconstruct", "form", "ell"),
-    "nn": ("model", "trust", "device", "reconstruct"),
+    "nn": ("model", "trust", "device", "source_correctors", "reconstruct"),
 }
 
 
@@ -462,7 +491,8 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         problem: What is to be solved; f = 1 if None.
         **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
             (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place;
-            for ``nn`` ``model``, ``trust`` and ``device``; for both ``reconstruct``. Those that are None or False count
+            for ``nn`` ``model``, ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``; for
+            both ``reconstruct``. Those that are None or False count
             as not given.
 
     Returns:

@@ -171,7 +171,7 @@ def export(
     from nnlod_fenics.network import NNLOD, export_network
 
     loaded = NNLOD.load(model)
-    typer.echo(f"wrote {export_network(loaded.network, loaded.grid, output)}")
+    typer.echo(f"wrote {export_network(loaded.network, loaded.window, output)}")
 
 
 @app.command(short_help="Run the paper's experiments.")

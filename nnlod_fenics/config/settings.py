@@ -35,6 +35,10 @@ class DatasetSection(Settings):
     realizations: int = Field(default=100, ge=1, description="realizations of the field")
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the realizations")
     method: Literal["condensed", "dolfinx"] = Field(default="condensed", description="how local matrices are computed")
+    form: Literal["petrov-galerkin", "galerkin"] = Field(
+        default="petrov-galerkin", description="form of the local matrices: S_T (3.6), or element energy matrices K_E"
+    )
+    loads: bool = Field(default=False, description="whether what elements add to the load for f = 1 is stored too")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
     block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
 

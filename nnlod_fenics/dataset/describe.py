@@ -28,6 +28,8 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
     dataset = Dataset(path, partial=True)
     header, grid, finished = dataset.header, dataset.grid, dataset.finished
     size = dataset.realization_bytes
+    called = {"Z": "field", "S": "local matrices", "K": "element energy matrices", "b": "loads"}
+    parts = ", ".join(f"{called[name]} {count}" for name, count in size.items())
     seeds = np.unique(dataset.column("origin", finished)[:, 0])
     field = ", ".join(f"{key} {_brief(value)}" for key, value in dataset.field_settings.items())
     return [
@@ -40,8 +42,9 @@ def describe(path: str | Path) -> list[tuple[str, str]]:
         ("grid", ", ".join(f"{key} {value}" for key, value in _grid(grid).items())),
         ("field", field),
         ("seeds", ", ".join(map(str, seeds))),
+        ("form", header.form + (", with loads" if header.loads else "")),
         ("method, type", f"{header.config['dataset']['method']}, {header.dtype}"),
-        ("bytes a realization", f"{sum(size.values())} (field {size['Z']}, local matrices {size['S']})"),
+        ("bytes a realization", f"{sum(size.values())} ({parts})"),
         ("made by", f"{header.made_by}, blocks of {header.block}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())),
     ]
@@ -54,8 +57,8 @@ def _grid(grid: Grid) -> dict[str, Any]:
 
 
 def _outputs(dataset: Dataset) -> int:
-    rows, columns = dataset.grid.local_matrix_shape
-    return rows * columns
+    rows, columns = dataset.window.matrix_shape
+    return rows * (columns + dataset.has_loads)
 
 
 def _brief(value: Any) -> str:

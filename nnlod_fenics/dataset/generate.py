@@ -20,7 +20,7 @@ from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_law, check_sample, make_field, settings_of_law
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.lod.local import matrices_with_loads
 from nnlod_fenics.runtime.folder import output_folder
 from nnlod_fenics.runtime.job import (
     EXIT_RESUMABLE,
@@ -147,7 +147,8 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Blo
         sample = check_sample(law.sample(settings["seed"], k), grid.coefficient_shape)
         Z.append(sample.Z.astype(header.dtype))  # S belongs to the field as stored
         try:
-            S.append(local_matrices(grid, np.exp(Z[-1].astype(np.float64)), method=settings["method"]))
+            A = np.exp(Z[-1].astype(np.float64))
+            S.append(matrices_with_loads(grid, A, header.form, header.loads, settings["method"]))
         except NumericalError as error:  # which counts from 0 in what it is given
             reason = str(error).replace("of realization 0 ", "")
             raise NumericalError(f"realization {k} (seed {settings['seed']}): {reason}") from error

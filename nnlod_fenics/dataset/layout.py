@@ -9,11 +9,13 @@ A dataset is a folder::
 with the datasets
 
 * ``Z``: log A on T_ε, ``(n, 1/ε, …)``, on all of the box; a patch of an element is cut from it when read;
-* ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements;
+* ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements; or in the Galerkin
+  form ``K``, ``(n, elements, (2ℓ+2)^d, (2ℓ+2)^d)``;
+* ``b``, if wanted: what elements add to the load for f = 1, ``(n, elements, (2ℓ+2)^d)``;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
   its law has; the attribute ``names`` tells which;
 * ``origin``: seed and number that the realization was drawn with;
-* ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
+* ``checksum``: CRC-32 of the bytes of Z, then of the matrices, then of b; ``done``: 1 where computed.
 
 The attribute ``config`` of the file holds the settings as JSON, the grid among them; where they are too long for an
 attribute (a mask of many runs, thousands of measured values), it is a dataset of this name.
@@ -48,6 +50,7 @@ from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.laws import PARAMETERS
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import is_file, write_hdf5
+from nnlod_fenics.window import PETROV_GALERKIN, Window
 
 __all__ = [
     "INDEX",
@@ -62,8 +65,8 @@ __all__ = [
     "write_block",
 ]
 
-LAYOUT_VERSION = 2
-"""Version of the layout of what version 1 does not know: other grids than unit cubes, and long settings."""
+LAYOUT_VERSION = 3
+"""Version of the layout of what version 2 does not know: the Galerkin form, and loads."""
 INDEX = "dataset.h5"
 """Name of the file that gathers all blocks."""
 
@@ -109,12 +112,34 @@ class Header:
         """Realizations of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.realizations))
 
+    @property
+    def form(self) -> str:
+        """Form of the local matrices."""
+        return str(self.config["dataset"].get("form", PETROV_GALERKIN))
+
+    @property
+    def loads(self) -> bool:
+        """Whether there are loads."""
+        return bool(self.config["dataset"].get("loads", False))
+
+    @property
+    def window(self) -> Window:
+        """What the local matrices depend on."""
+        return Window.of(self.grid, self.form)
+
+    @property
+    def matrices(self) -> str:
+        """Name of the local matrices: S, or K in the Galerkin form."""
+        return "S" if self.form == PETROV_GALERKIN else "K"
+
     def columns(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]:
         """Shape of one realization, type, and fill value of each HDF5 dataset."""
-        matrices = (self.grid.num_elements, *self.grid.local_matrix_shape)
+        rows, columns = self.window.matrix_shape
+        loads = {"b": ((self.grid.num_elements, rows), self.dtype, np.nan)} if self.loads else {}
         return {
             "Z": (self.grid.coefficient_shape, self.dtype, np.nan),
-            "S": (matrices, self.dtype, np.nan),
+            self.matrices: ((self.grid.num_elements, rows, columns), self.dtype, np.nan),
+            **loads,
             "parameters": ((len(self.parameters),), np.dtype(np.float64), np.nan),
             "origin": ((2,), np.dtype(np.int64), -1),
             "checksum": ((), np.dtype(np.uint32), 0),
@@ -128,7 +153,7 @@ class Block:
 
     Attributes:
         Z: Shape ``(k, 1/ε, …)``.
-        S: Shape ``(k, elements, rows, columns)``.
+        S: Local matrices, shape ``(k, elements, rows, columns)``; with the loads as one more column if there are any.
         parameters: Of the fields, in the order of the header, NaN where a law has none; shape ``(k, p)``.
         origin: Seed and number of each realization, shape ``(k, 2)``.
     """
@@ -150,9 +175,12 @@ def identity_of(config: dict[str, Any], origins: Array | None = None) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def checksum(Z: Array, S: Array) -> int:
-    """CRC-32 of one realization as stored."""
-    return zlib.crc32(np.ascontiguousarray(S), zlib.crc32(np.ascontiguousarray(Z)))
+def checksum(*parts: Array) -> int:
+    """CRC-32 of one realization as stored: field, matrices, loads if there are any."""
+    result = 0
+    for part in parts:
+        result = zlib.crc32(np.ascontiguousarray(part), result)
+    return result
 
 
 def block_path(folder: Path, block: int) -> Path:
@@ -170,7 +198,7 @@ def create_index(folder: Path, header: Header) -> None:
         file["parameters"].attrs["names"] = list(header.parameters)
         config = json.dumps(header.config)
         attribute = len(config) <= _LONGEST
-        file.attrs["layout_version"] = 1 if attribute and header.grid.unit_cube else LAYOUT_VERSION
+        file.attrs["layout_version"] = _version(header, attribute)
         if attribute:
             file.attrs["config"] = config
         else:
@@ -184,6 +212,13 @@ def create_index(folder: Path, header: Header) -> None:
     write_hdf5(folder / INDEX, fill, durable=True)
 
 
+def _version(header: Header, attribute: bool) -> int:
+    """The oldest layout that holds a dataset, so that former programs can read what they know."""
+    if header.loads or header.form != PETROV_GALERKIN:
+        return LAYOUT_VERSION
+    return 1 if attribute and header.grid.unit_cube else 2
+
+
 def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
     """What a dataset holds, in attributes of its own: readers of this package need none of them."""
     cells = [f"cell {axis}" for axis in "zyx"[3 - dim :]]
@@ -194,9 +229,15 @@ def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
             "unit of A, times length^(d - 2)",
             ["element", "node of the patch", "node of the element"],
         ),
+        "K": (
+            "element energy matrices K_E of the Galerkin form, on the nodes of the patch; x fastest",
+            "unit of A, times length^(d - 2)",
+            ["element", "node of the patch", "node of the patch"],
+        ),
+        "b": ("what elements add to the load for f = 1", "length^d", ["element", "node of the patch"]),
         "parameters": ("parameters of the law of the field, NaN where it has none", "1; lengths: unit of D", ["name"]),
         "origin": ("seed and number that the realization was drawn with", "1", ["seed and number"]),
-        "checksum": ("CRC-32 of the bytes of Z, then S", "1", []),
+        "checksum": ("CRC-32 of the bytes of Z, then of the matrices, then of b", "1", []),
         "done": ("1 where the realization is computed", "1", []),
     }[name]
     dataset.attrs["description"] = description
@@ -268,14 +309,17 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
     Raises:
         InputError: If it cannot be written: the disk is full or broken.
     """
-    Z, S = content.Z.astype(header.dtype, copy=False), content.S.astype(header.dtype, copy=False)
+    width = header.window.matrix_shape[1]
+    values = {"Z": content.Z, header.matrices: content.S[..., :width]}
+    if header.loads:
+        values["b"] = content.S[..., width]
+    stored = {name: part.astype(header.dtype, copy=False) for name, part in values.items()}
     columns: dict[str, Array] = {
-        "Z": Z,
-        "S": S,
+        **stored,
         "parameters": content.parameters,
         "origin": content.origin,
-        "checksum": np.array([checksum(z, s) for z, s in zip(Z, S, strict=True)], dtype=np.uint32),
-        "done": np.ones(len(Z), dtype=np.uint8),
+        "checksum": np.array([checksum(*parts) for parts in zip(*stored.values(), strict=True)], dtype=np.uint32),
+        "done": np.ones(len(content.Z), dtype=np.uint8),
     }
 
     def fill(file: h5py.File) -> None:

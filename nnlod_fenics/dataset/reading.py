@@ -14,6 +14,7 @@ from nnlod_fenics.dataset.folder import fault_of
 from nnlod_fenics.dataset.layout import Header, block_path, checksum, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid, told_apart
+from nnlod_fenics.window import Window
 
 __all__ = ["Dataset", "Split"]
 
@@ -87,6 +88,21 @@ class Dataset:
         return self._header.grid
 
     @property
+    def form(self) -> str:
+        """Form of the local matrices."""
+        return self._header.form
+
+    @property
+    def window(self) -> Window:
+        """What the local matrices depend on."""
+        return self._header.window
+
+    @property
+    def has_loads(self) -> bool:
+        """Whether what elements add to the load is there."""
+        return self._header.loads
+
+    @property
     def config(self) -> dict[str, Any]:
         """All settings of the run that made it."""
         return self._header.config
@@ -119,7 +135,8 @@ class Dataset:
     def realization_bytes(self) -> dict[str, int]:
         """Bytes of one realization as stored, field and matrices."""
         columns = self._header.columns()
-        return {name: int(np.prod(columns[name][0])) * columns[name][1].itemsize for name in ("Z", "S")}
+        names = [name for name in ("Z", "S", "K", "b") if name in columns]
+        return {name: int(np.prod(columns[name][0])) * columns[name][1].itemsize for name in names}
 
     # -- realizations --------------------------------------------------------------------------------
 
@@ -132,8 +149,35 @@ class Dataset:
         return np.asarray(np.exp(self.Z(k).astype(np.float64)))
 
     def S(self, k: int) -> Array:
-        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements."""
+        """Local matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements.
+
+        Raises:
+            InputError: If the matrices are of the Galerkin form, see :meth:`K`.
+        """
+        return self._matrices_named("S", k)
+
+    def K(self, k: int) -> Array:
+        """Element energy matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, (2ℓ+2)^d)``.
+
+        Raises:
+            InputError: If the matrices are not of the Galerkin form.
+        """
+        return self._matrices_named("K", k)
+
+    def _matrices_named(self, name: str, k: int) -> Array:
+        if name != self._header.matrices:
+            raise InputError(f"dataset {str(self.path)!r} has no {name}: its form is {self.form!r}.")
         return self.matrices([k])[0]
+
+    def b(self, k: int) -> Array:
+        """What elements add to the load for f = 1 in realization k, shape ``(num_elements, (2ℓ+2)^d)``.
+
+        Raises:
+            InputError: If the dataset has no loads.
+        """
+        if not self.has_loads:
+            raise InputError(f"dataset {str(self.path)!r} has no loads: it was generated without dataset.loads.")
+        return self._finite("b", [k])[0]
 
     def parameters(self, k: int) -> dict[str, float]:
         """Parameters of the field of realization k."""
@@ -145,21 +189,26 @@ class Dataset:
         return self._finite("Z", realizations)
 
     def matrices(self, realizations: Sequence[int]) -> Array:
-        """Local matrices of some realizations, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``; checked like fields."""
-        return self._finite("S", realizations)
+        """Local matrices of some realizations, shape ``(k, num_elements, rows, columns)``; checked like fields."""
+        return self._finite(self._header.matrices, realizations)
 
     def arrays(self, realizations: Sequence[int]) -> tuple[Array, Array]:
         """Fields and local matrices of some realizations, their stored checksums compared.
 
+        Returns:
+            Z, and the matrices with the loads as one more column if there are any.
+
         Raises:
             InputError: If a number is not the one that was stored, or not finite.
         """
-        Z, S = self.fields(realizations), self.matrices(realizations)
+        parts = [self.fields(realizations), self.matrices(realizations)]
+        if self.has_loads:
+            parts.append(self._finite("b", realizations))
         stored = self.column("checksum", realizations)
-        for k, field, matrices, expected in zip(realizations, Z, S, stored, strict=True):
-            if checksum(field, matrices) != expected:
+        for k, expected, *own in zip(realizations, stored, *parts, strict=True):
+            if checksum(*own) != expected:
                 raise InputError(f"dataset {str(self.path)!r} is damaged: realization {k} has another checksum.")
-        return Z, S
+        return parts[0], parts[1] if len(parts) == 2 else np.concatenate([parts[1], parts[2][..., None]], axis=-1)
 
     def column(self, name: str, realizations: Sequence[int]) -> Array:
         """Entries of one of the HDF5 datasets, unchecked, shape ``(len(realizations), …)``.

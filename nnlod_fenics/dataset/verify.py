@@ -10,7 +10,7 @@ from nnlod_fenics.dataset.layout import checksum
 from nnlod_fenics.dataset.reading import Array, Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.fields import make_field
-from nnlod_fenics.lod.local import local_matrices
+from nnlod_fenics.lod.local import matrices_with_loads
 from nnlod_fenics.runtime.progress import show_progress
 
 __all__ = ["Verification", "verify_dataset"]
@@ -67,7 +67,7 @@ def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verifica
         for k in range(len(dataset)):
             elements = active[np.unique(chosen[chosen[:, 0] == k, 1])]
             try:
-                Z, S = dataset.column("Z", [k])[0], dataset.column("S", [k])[0]
+                Z, S = dataset.column("Z", [k])[0], _matrices(dataset, k)
             except InputError as error:
                 result.problems.append(f"realization {k} cannot be read: {error}")
                 continue
@@ -77,6 +77,12 @@ def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verifica
             result.realizations += 1
             report(k + 1)
     return result
+
+
+def _matrices(dataset: Dataset, k: int) -> Array:
+    """Local matrices as stored, with the loads as one more column if there are any; unchecked."""
+    S = dataset.column(dataset.header.matrices, [k])[0]
+    return np.concatenate([S, dataset.column("b", [k])[0][..., None]], axis=-1) if dataset.has_loads else S
 
 
 def _check_origins(dataset: Dataset, result: Verification) -> None:
@@ -103,7 +109,9 @@ def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> Non
 
 def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verification) -> bool:
     """Whether the numbers of a realization are those that were stored, and finite."""
-    if int(dataset.column("checksum", [k])[0]) != checksum(Z, S):
+    width = dataset.window.matrix_shape[1]
+    parts = (S[..., :width], S[..., width]) if dataset.has_loads else (S,)
+    if int(dataset.column("checksum", [k])[0]) != checksum(Z, *parts):
         result.problems.append(f"realization {k} has another checksum than when it was stored.")
         return False
     if not (np.isfinite(Z).all() and np.isfinite(S).all()):
@@ -113,25 +121,34 @@ def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verific
     if S[~active].any():
         result.problems.append(f"realization {k} has a local matrix of an inactive element that is not 0.")
         return False
-    matrices = S[active].astype(np.float64)
+    matrices, loads = S[active][..., :width].astype(np.float64), S[active][..., width:].astype(np.float64)
     largest = np.abs(matrices).max(axis=(1, 2))
     sums = np.maximum(np.abs(matrices.sum(axis=1)).max(axis=1), np.abs(matrices.sum(axis=2)).max(axis=1))
     relative = float((sums / largest).max())
     result.largest_sum = max(result.largest_sum, relative)
     if not relative <= _SUM[str(S.dtype)]:
         result.problems.append(f"realization {k} has a local matrix with row or column sums of {relative:.1e}, not 0.")
+    volume = float(np.prod(dataset.grid.widths))
+    wrong = float(np.abs(loads.sum(axis=1) / volume - 1).max(initial=0.0))
+    if not wrong <= _SUM[str(S.dtype)]:
+        result.problems.append(f"realization {k} has loads whose sum over an element is off its volume by {wrong:.1e}.")
     return True
 
 
 def _recompute(dataset: Dataset, k: int, Z: Array, S: Array, elements: Array, result: Verification) -> None:
     try:
-        fresh = local_matrices(dataset.grid, np.exp(Z.astype(np.float64)), method="dolfinx", elements=elements)
+        A = np.exp(Z.astype(np.float64))
+        fresh = matrices_with_loads(dataset.grid, A[None], dataset.form, dataset.has_loads, "dolfinx", elements)[0]
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"recomputing local matrices needs {error.name}, which is not installed; install FEniCSx or verify with "
             f"--sample 0."
         ) from None
-    difference = np.linalg.norm(S[elements] - fresh, axis=(1, 2)) / np.linalg.norm(fresh, axis=(1, 2))
+    width, difference = dataset.window.matrix_shape[1], np.zeros(len(elements))
+    for part in (slice(width), slice(width, None)):
+        deviation, size = S[elements][..., part] - fresh[..., part], fresh[..., part]
+        relative = np.linalg.norm(deviation, axis=(1, 2)) / (np.linalg.norm(size, axis=(1, 2)) + (size.size == 0))
+        difference = np.maximum(difference, relative)
     result.recomputed += len(elements)
     result.largest_difference = max(result.largest_difference, float(difference.max()))
     for element, value in zip(elements, difference, strict=True):

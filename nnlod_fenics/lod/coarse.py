@@ -31,6 +31,8 @@ __all__ = [
     "coarse_mass_matrix",
     "coarse_operator",
     "coarse_residual",
+    "column_nodes",
+    "is_galerkin",
     "solve_coarse",
     "solve_sparse",
     "sum_local",
@@ -51,11 +53,11 @@ class Pattern(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _pattern(grid: Grid, boundary: bool) -> Pattern:
+def _pattern(grid: Grid, boundary: bool, galerkin: bool) -> Pattern:
     numbers = np.arange(grid.num_nodes) if boundary else grid.free_numbers
     numbers = np.append(numbers, -1)  # patch nodes outside the box have number -1
-    nodes = np.where(grid.active.reshape(-1, 1), grid.element_nodes, -1)
-    shape = (grid.num_elements, *grid.local_matrix_shape)
+    nodes = np.where(grid.active.reshape(-1, 1), column_nodes(grid, galerkin), -1)
+    shape = (grid.num_elements, grid.num_patch_nodes, nodes.shape[1])
     rows = np.broadcast_to(numbers[grid.patch_nodes][:, :, None], shape).ravel()
     columns = np.broadcast_to(numbers[nodes][:, None, :], shape).ravel()
     kept = np.flatnonzero((rows >= 0) & (columns >= 0))
@@ -72,15 +74,17 @@ def _check_free(grid: Grid) -> int:
 
 
 def coarse_operator(grid: Grid, S: npt.ArrayLike, boundary: bool = False) -> scipy.sparse.csr_array:
-    """Assemble the global PG-LOD matrix (3.5), (3.7), restricted to free coarse nodes.
+    """Assemble the global matrix (3.5), (3.7), restricted to free coarse nodes.
 
     Args:
         grid: The discretisation.
-        S: Local matrices, shape ``(num_elements, (2ℓ+2)^d, 2^d)``.
+        S: Local matrices, shape ``(num_elements, (2ℓ+2)^d, 2^d)``, or of the Galerkin form, shape
+            ``(num_elements, (2ℓ+2)^d, (2ℓ+2)^d)``.
         boundary: Whether all nodes of the box are rows and columns; those of nodes of no active element are empty.
 
     Returns:
-        Unsymmetric sparse matrix of ``num_free_nodes`` rows, or ``num_nodes`` with the boundary; x fastest.
+        Sparse matrix, symmetric in the Galerkin form only, of ``num_free_nodes`` rows, or ``num_nodes`` with the
+        boundary; x fastest.
 
     Raises:
         InputError: If the shape does not fit or a value is not finite.
@@ -93,16 +97,27 @@ def coarse_operator(grid: Grid, S: npt.ArrayLike, boundary: bool = False) -> sci
     """
     values = np.ascontiguousarray(_check_local(grid, S))
     n = grid.num_nodes if boundary else _check_free(grid)
-    pattern = _pattern(grid, boundary)
+    pattern = _pattern(grid, boundary, is_galerkin(grid, values))
     data = np.bincount(pattern.slot, weights=values.ravel()[pattern.kept], minlength=len(pattern.indices))
     return scipy.sparse.csr_array((data, pattern.indices, pattern.indptr), shape=(n, n))
 
 
 def _check_local(grid: Grid, S: npt.ArrayLike) -> Array:
-    values, expected = as_floats("S", S), (grid.num_elements, *grid.local_matrix_shape)
-    if values.shape != expected:
-        raise InputError(f"S must have shape {expected}, got {values.shape}.")
+    values, rows = as_floats("S", S), grid.num_patch_nodes
+    expected = [(grid.num_elements, rows, columns) for columns in (2**grid.dim, rows)]
+    if values.shape not in expected:
+        raise InputError(f"S must have shape {expected[0]}, or {expected[1]} (Galerkin form), got {values.shape}.")
     return values
+
+
+def is_galerkin(grid: Grid, S: Array) -> bool:
+    """Whether local matrices are of the Galerkin form, by their shape; without layers both forms are the same."""
+    return bool(S.shape[-1] == S.shape[-2] and grid.ell > 0)
+
+
+def column_nodes(grid: Grid, galerkin: bool) -> npt.NDArray[np.int64]:
+    """Nodes of the columns of local matrices, -1 outside the box, shape ``(num_elements, columns)``."""
+    return grid.patch_nodes if galerkin else grid.element_nodes
 
 
 def coarse_mass_matrix(grid: Grid, boundary: bool = False) -> scipy.sparse.csr_array:
@@ -146,7 +161,7 @@ def _as_problem(f: Source | Problem) -> Problem:
     return f if isinstance(f, Problem) else Problem(f)
 
 
-def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
+def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | None = None) -> Array:
     """Solve the coarse system S u_H = b of (3.4).
 
     Args:
@@ -154,6 +169,7 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
         K: Matrix from :func:`nnlod_fenics.coarse_matrix` (PETSc) or :func:`coarse_operator` (SciPy); with
             ``boundary=True`` where u is given and not zero.
         f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h; or a :class:`Problem`.
+        load: b at all nodes, shape ``grid.node_shape``, in the place of that of f, such as one with source correctors.
 
     Returns:
         Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element; the same on every rank of K.
@@ -180,13 +196,13 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
     if petsc and K.getComm().getSize() > 1:
         from nnlod_fenics.lod.petsc import solve_distributed
 
-        return solver.complete(solve_distributed(K, solver.right_side()))
+        return solver.complete(solve_distributed(K, solver.right_side(load)))
     matrix = scipy.sparse.csr_array(K.getValuesCSR()[::-1], shape=size) if petsc else scipy.sparse.csr_array(K)
     if not whole:
-        return solver.solve(matrix)
+        return solver.solve(matrix, load)
     free = np.flatnonzero(grid.free_nodes)
     lift = (matrix @ solver.boundary.ravel()).reshape(grid.node_shape)
-    return solver.solve(matrix[free][:, free], lift=lift)
+    return solver.solve(matrix[free][:, free], load, lift)
 
 
 def solve_sparse(matrix: scipy.sparse.csr_array, b: Array) -> Array:
@@ -279,8 +295,8 @@ def apply_local(grid: Grid, S: Array, u: Array) -> Array:
     Returns:
         a(Σ_j u_j (Λ_j − φ_j), Λ_i), shape ``grid.node_shape``.
     """
-    values = np.where(grid.active_nodes, u, 0.0).ravel()
-    local = np.einsum("eij,ej->ei", S, values[grid.element_nodes])
+    values = np.append(np.where(grid.active_nodes, u, 0.0).ravel(), 0.0)  # the last one for nodes outside the box
+    local = np.einsum("eij,ej->ei", S, values[column_nodes(grid, is_galerkin(grid, S))])
     return sum_local(grid, local)
 
 

@@ -14,12 +14,11 @@ from nnlod_fenics.loads import element_loads
 from nnlod_fenics.lod.reconstruction import pad_patch
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.scaling import exponent_of, scale_back, scale_batch
+from nnlod_fenics.window import FORMS
 
-__all__ = ["FORMS", "local_matrices"]
+__all__ = ["local_matrices", "matrices_with_loads"]
 
 METHODS = ("condensed", "dolfinx")
-FORMS = ("petrov-galerkin", "galerkin")
-"""Forms of local matrices and of the coarse problem."""
 
 
 def local_matrices(
@@ -125,6 +124,33 @@ def local_matrices(
     if not batched:
         results = [result[0] for result in results]
     return tuple(results) if len(results) > 1 else results[0]
+
+
+def matrices_with_loads(
+    grid: Grid,
+    A: npt.NDArray[np.float64],
+    form: str,
+    loads: bool,
+    method: str = "condensed",
+    elements: npt.ArrayLike | None = None,
+) -> npt.NDArray[np.float64]:
+    """What datasets hold and networks learn: local matrices, with what elements add to the load for f = 1.
+
+    Args:
+        grid: The discretisation.
+        A: Coefficients on T_ε, shape ``(n, 1/ε, …)``.
+        form: Form of the local matrices.
+        loads: Whether loads are the last column.
+        method: How local matrices are computed.
+        elements: Numbers of the elements; all if None.
+
+    Returns:
+        Shape ``(n, number of elements, rows, columns)``, or with one more column.
+    """
+    if not loads:
+        return np.asarray(local_matrices(grid, A, method, elements=elements, form=form))
+    S, b = local_matrices(grid, A, method, elements=elements, form=form, source=Problem())
+    return np.concatenate([S, b[..., None]], axis=-1)
 
 
 def _scaled_loads(grid: Grid, problem: Problem) -> tuple[npt.NDArray[np.float64], int]:

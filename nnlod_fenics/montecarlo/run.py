@@ -151,7 +151,7 @@ def run_from_config(
     model: str | Path | None = config.montecarlo.model
     if model is None and "nn" in settings.models:
         stated = config.resolved()
-        model = find_shipped(stated["grid"], stated["field"])
+        model = find_shipped(config.make_grid(), stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
     grid, law = find_problem(config, surrogate)
     problem = config.problem.make(grid, source)

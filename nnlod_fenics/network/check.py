@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.windows import windows
+from nnlod_fenics.network.windows import pad_cells, windows
+from nnlod_fenics.window import GIVEN, INSIDE, NATURAL, Window
 
 __all__ = ["check_network", "trial_windows"]
 
@@ -21,14 +21,14 @@ _TOLERANCE = 1e-3  # of relative differences; networks compute in single precisi
 _SHIFT = 1.0  # c in S(Z + c) = e^c S(Z)
 
 
-def check_network(network: Any, grid: Grid) -> None:
+def check_network(network: Any, window: Window) -> None:
     """Try a network on two windows with random values, one at a corner of D, before hours are spent on its training.
 
     The network is left as it is: its mode, its gradients and PyTorch's random numbers too.
 
     Args:
         network: The network, see :class:`~nnlod_fenics.network.registry.Network`.
-        grid: The discretisation.
+        window: What local matrices depend on.
 
     Raises:
         InputError: If it is no module with parameters to train; if ``forward`` fails, or returns anything but a finite
@@ -42,44 +42,46 @@ def check_network(network: Any, grid: Grid) -> None:
     trainable = [p for p in network.parameters() if p.requires_grad]
     if not trainable:
         raise InputError(f"{name} must have at least one parameter to train, got none.")
-    for attribute in ("homogeneous", "takes_blocks"):
+    for attribute in ("homogeneous", "takes_blocks", "loads"):
         value = getattr(network, attribute, False)
         if not isinstance(value, bool):
             raise InputError(f"{name} must have True or False as its {attribute}, got {value!r}.")
-    Z, inside = (values.to(trainable[0].device) for values in trial_windows(grid))
+    Z, domain = (values.to(trainable[0].device) for values in trial_windows(window))
     with _undisturbed(network):
-        S = _matrices(name, "forward", network, grid, Z, inside)
+        S = _matrices(name, "forward", network, window, Z, domain)
         _check_gradient(name, S, trainable)
         S = S.detach()
         with torch.no_grad():
-            _check_entries(name, network, grid, Z, inside, S)
+            _check_entries(name, network, window, Z, domain, S)
             if getattr(network, "homogeneous", False):
-                _check_homogeneity(name, network, grid, Z, inside, S)
+                _check_homogeneity(name, network, window, Z, domain, S)
+            box = (3, *(2,) * (window.dim - 1))
             if getattr(network, "takes_blocks", False):
-                _check_shared(name, "forward", network, grid, (2,) * grid.dim)
-                if len(set(grid.coarse)) > 1:  # whole fields are no cubes
-                    _check_shared(name, "forward", network, grid, grid.coarse)
+                _check_shared(name, "forward", network, window, box)
             if hasattr(network, "forward_field"):
-                _check_shared(name, "forward_field", network, grid, grid.coarse)
+                _check_shared(name, "forward_field", network, window, box)
 
 
-def trial_windows(grid: Grid) -> tuple[Tensor, Tensor]:
-    """Two windows with random values to try a network on: of the first element of D, and of one in the middle.
+def trial_windows(window: Window) -> tuple[Tensor, Tensor]:
+    """Two windows with random values to try a network on: one near ∂D, with all kinds of boundary, and one inside D.
 
     Args:
-        grid: The discretisation.
+        window: What local matrices depend on.
 
     Returns:
-        log A, zero outside D, and 1 inside and 0 outside D; both in float32, of shape ``(2, m, …, m)``, m = (2ℓ+1) H/ε.
+        log A, zero outside D, shape ``(2, m, …, m)``, m = w H/ε, and the marks of the elements, ``(2, w, …, w)``; both
+        in float32.
     """
-    positions = grid.elements[grid.active_elements]
-    distance = np.abs(positions - np.asarray(grid.coarse) // 2).sum(axis=1)
-    active, parts = np.pad(grid.active, grid.ell).astype(np.float32), []
-    for position in (positions[0], positions[distance.argmin()]):
-        patch = active[tuple(slice(p, p + grid.patch_width) for p in position[::-1])]
-        parts.append(torch.from_numpy(np.kron(patch, np.ones((grid.cells_per_element,) * grid.dim, np.float32))))
-    inside = torch.stack(parts)
-    return torch.randn(inside.shape, generator=torch.Generator().manual_seed(0)) * inside, inside
+    d = window.dim
+    domain = torch.full((2, *(window.width,) * d), float(INSIDE))
+    if window.layers:
+        domain[0].select(d - 1, 0).fill_(NATURAL)
+        domain[0].select(0, window.width - 1).fill_(GIVEN)
+        domain[0][(window.layers - 1,) * d] = NATURAL  # an inactive element
+    inside = domain == INSIDE
+    for axis in range(1, 1 + d):
+        inside = inside.repeat_interleave(window.cells, dim=axis)
+    return torch.randn(inside.shape, generator=torch.Generator().manual_seed(0)) * inside, domain
 
 
 @contextmanager
@@ -96,19 +98,21 @@ def _undisturbed(network: nn.Module) -> Iterator[None]:
 
 
 def _matrices(
-    name: str, method: str, network: nn.Module, grid: Grid, Z: Tensor, inside: Tensor, count: int | None = None
+    name: str, method: str, network: nn.Module, window: Window, Z: Tensor, domain: Tensor, count: int | None = None
 ) -> Tensor:
     """What the network returns, if that is a finite tensor of the right type and shape."""
     count = len(Z) if count is None else count
     call: Callable[..., Any] = network if method == "forward" else getattr(network, method)
-    rows, columns = grid.local_matrix_shape
+    rows, columns = window.matrix_shape
+    columns += bool(getattr(network, "loads", False))
     shape = (count, rows, columns) if method == "forward" else (len(Z), count, rows, columns)
     try:
-        S = call(Z.clone(), inside.clone())  # as a network may work in place
+        S = call(Z.clone(), domain.clone())  # as a network may work in place
     except Exception as error:  # whatever a user's network may raise
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
         raise InputError(
-            f"{name} must take Z and inside of shape {tuple(Z.shape)} in {method}, which fails: "
+            f"{name} must take Z of shape {tuple(Z.shape)} and domain of shape {tuple(domain.shape)} in {method}, "
+            f"which fails: "
             f"{type(error).__name__}: {reason}."
         ) from error
     if not isinstance(S, Tensor):
@@ -133,12 +137,12 @@ def _check_gradient(name: str, S: Tensor, trainable: list[nn.Parameter]) -> None
         raise InputError(f"{name} must pass a gradient to at least one parameter, got zero for all from backward.")
 
 
-def _check_entries(name: str, network: nn.Module, grid: Grid, Z: Tensor, inside: Tensor, S: Tensor) -> None:
+def _check_entries(name: str, network: nn.Module, window: Window, Z: Tensor, domain: Tensor, S: Tensor) -> None:
     """Whether an entry of a batch keeps its matrix when the other one changes."""
     for k in range(2):
         changed = Z.clone()
-        changed[1 - k] += inside[1 - k]
-        other = _matrices(name, "forward", network, grid, changed, inside)[k]
+        changed[1 - k] += changed[1 - k] != 0
+        other = _matrices(name, "forward", network, window, changed, domain)[k]
         if (difference := _difference(other, S[k])) > _TOLERANCE:
             raise InputError(
                 f"{name} must return for an entry of a batch what depends on that entry only, got a relative change by "
@@ -146,26 +150,32 @@ def _check_entries(name: str, network: nn.Module, grid: Grid, Z: Tensor, inside:
             )
 
 
-def _check_homogeneity(name: str, network: nn.Module, grid: Grid, Z: Tensor, inside: Tensor, S: Tensor) -> None:
-    shifted = _matrices(name, "forward", network, grid, Z + _SHIFT * inside, inside)
-    if (difference := _difference(shifted, exp(_SHIFT) * S)) > _TOLERANCE:
+def _check_homogeneity(name: str, network: nn.Module, window: Window, Z: Tensor, domain: Tensor, S: Tensor) -> None:
+    shifted = _matrices(name, "forward", network, window, Z + _SHIFT * (Z != 0), domain)
+    scaled = S.clone()
+    scaled[..., : window.matrix_shape[1]] *= exp(_SHIFT)  # loads do not change
+    if (difference := _difference(shifted, scaled)) > _TOLERANCE:
         raise InputError(
             f"{name} is said to be homogeneous and must fulfil S(Z + c) = e^c S(Z), got a relative difference of "
             f"{difference:.1e} for c = {_SHIFT:g}."
         )
 
 
-def _check_shared(name: str, method: str, network: nn.Module, grid: Grid, block: tuple[int, ...]) -> None:
+def _check_shared(name: str, method: str, network: nn.Module, window: Window, block: tuple[int, ...]) -> None:
     """Whether a box of elements at once, so many along each axis, gets the matrices of their windows, x fastest."""
-    d, step, count, shape = grid.dim, grid.cells_per_element, prod(block), block[::-1]
-    layers, device = (grid.ell * step,) * (2 * d), next(network.parameters()).device
+    d, step, count, shape = window.dim, window.cells, prod(block), block[::-1]
+    device = next(network.parameters()).device
     field = torch.randn((1, *(n * step for n in shape)), generator=torch.Generator().manual_seed(2))
-    padded = [nn.functional.pad(values, layers).to(device) for values in (field, torch.ones_like(field))]
-    together = _matrices(name, method, network, grid, padded[0], padded[1], count).reshape(count, -1)
+    marks = nn.functional.pad(torch.full((1, *shape), float(INSIDE)), (window.layers,) * (2 * d), value=GIVEN)
+    padded = pad_cells(field, window).to(device), marks.to(device)
+    together = _matrices(name, method, network, window, *padded, count).reshape(count, -1)
     for number in sorted({0, min(1, count - 1), count - 1}):
         position = (0, *np.unravel_index(number, shape))
-        Z, inside = (windows(values, d, grid.patch_width * step, step)[position][None] for values in padded)
-        alone = _matrices(name, "forward", network, grid, Z, inside).flatten()
+        Z, domain = (
+            windows(values, d, window.width * each, each)[position][None]
+            for values, each in zip(padded, (step, 1), strict=True)
+        )
+        alone = _matrices(name, "forward", network, window, Z, domain).flatten()
         if (difference := _difference(together[number], alone)) > _TOLERANCE:
             raise InputError(
                 f"{name} must return from {method} for {' x '.join(map(str, block))} elements at once, x fastest, what "

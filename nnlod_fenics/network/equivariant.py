@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GroupConvolution", "Lifting", "MatrixHead", "convolve", "group_order", "group_table", "turned_lattice"]
+__all__ = [
+    "GroupConvolution",
+    "Lifting",
+    "MatrixHead",
+    "convolve",
+    "group_order",
+    "group_table",
+    "turned_lattice",
+    "unit_of",
+]
 
 
 @lru_cache(maxsize=64)
@@ -64,6 +73,11 @@ def convolve(dim: int, x: Tensor, weight: Tensor, bias: Tensor | None = None, st
 _WIDTH = 128  # inputs of a layer from which on its steps are made smaller
 
 
+def unit_of(inputs: int) -> float:
+    """The unit in which a layer with so many inputs keeps its weights, see :class:`_Turned`."""
+    return min(1.0, _WIDTH / inputs)
+
+
 class _Turned(nn.Module):
     """A weight whose turned copies make up the kernel of a layer.
 
@@ -80,7 +94,7 @@ class _Turned(nn.Module):
         super().__init__()
         self.dim = dim
         self.register_buffer("index", index.reshape(-1), persistent=False)
-        self.unit = gain * min(1.0, _WIDTH / fan_in)
+        self.unit = gain * unit_of(fan_in)
         self.weight = nn.Parameter(torch.randn(*channels, int(index.max()) + 1) * gain * fan_in**-0.5 / self.unit)
 
     def expanded(self) -> Tensor:

@@ -9,21 +9,25 @@ from torch import Tensor
 __all__ = ["count_matrices", "matrix_errors", "relative_loss"]
 
 
-def relative_loss(predicted: Tensor, exact: Tensor) -> Tensor:
+def relative_loss(predicted: Tensor, exact: Tensor, columns: int | None = None) -> Tensor:
     """Relative squared error of local matrices, (4.1): mean of ‖Ŝ − S‖² / ‖S‖² in the Frobenius norm.
 
     Args:
         predicted: Ŝ, shape ``(n, rows, columns)``.
         exact: S, same shape. Where it is zero, for elements outside D, Ŝ does not count.
+        columns: Columns of the matrices, if loads follow, whose relative squared error is added; None for all.
 
     Returns:
         The loss, a scalar; 0 where nothing counts.
     """
-    error = (predicted - exact).flatten(1).square().sum(dim=1)
-    norm = exact.flatten(1).square().sum(dim=1)
-    outside = norm == 0
-    relative = error.masked_fill(outside, 0) / norm.masked_fill(outside, 1)
-    return relative.sum() / (~outside).sum().clamp(min=1)
+    parts = [slice(None)] if columns is None else [slice(columns), slice(columns, None)]
+    loss, outside = predicted.new_zeros(()), (exact == 0).flatten(1).all(dim=1)
+    for part in parts:
+        error = (predicted[..., part] - exact[..., part]).flatten(1).square().sum(dim=1)
+        norm = exact[..., part].flatten(1).square().sum(dim=1)
+        relative = error.masked_fill(outside, 0) / norm.masked_fill(norm == 0, 1)
+        loss = loss + relative.sum() / (~outside).sum().clamp(min=1)
+    return loss
 
 
 def count_matrices(exact: Tensor) -> int:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.windows import windows
+from nnlod_fenics.network.windows import active_cells, crop, windows
+from nnlod_fenics.window import INSIDE, Window
 
 __all__ = ["count_features", "patch_features"]
 
@@ -22,7 +22,7 @@ def count_features() -> int:
     return 3 * (_OF_ELEMENTS + _OF_DIRECTIONS) + _OF_LEVELS
 
 
-def patch_features(grid: Grid, Z: Tensor) -> Tensor:
+def patch_features(window: Window, Z: Tensor, marks: Tensor) -> Tensor:
     """Describe the patches of all active elements; the same for Z + c, and for turned and reflected fields.
 
     Of each element: standard deviation, largest and smallest value, logarithms of the arithmetic and the harmonic mean
@@ -38,21 +38,23 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
     along the diagonals of squares of cells, and for those of the means of Z between neighbouring elements of the patch.
 
     Args:
-        grid: The discretisation.
+        window: What local matrices depend on; its elements are the patch.
         Z: log A on T_ε, shape ``(n, 1/ε, …)``; what stands in cells of inactive elements does not matter.
+        marks: What elements are, with one layer around the box, shape ``(n, 1/H + 2, …)`` or ``(1, …)``.
 
     Returns:
-        Shape ``(n·k, features)`` for k active elements, x fastest.
+        Of the active elements of each field, x fastest, field by field, shape ``(…, features)``.
     """
-    d, ell = grid.dim, grid.ell
-    active = torch.from_numpy(grid.active.copy()).to(Z.device)
-    if grid.inactive:
-        Z = Z.masked_fill(~torch.from_numpy(grid.active_cells).to(Z.device), 0)
-    elements, directions, levels = _element_features(grid, Z)
+    d, layers = window.dim, window.layers
+    active = (crop(marks, 1, d) == INSIDE)[:, None].to(Z.device)
+    if not bool(active.all()):
+        Z = Z.masked_fill(~active_cells(marks.to(Z.device), window), 0)
+    elements, directions, levels = _element_features(window, Z)
 
     def around(values: Tensor, outside: float) -> Tensor:
-        padded = functional.pad(values.masked_fill(~active, outside), (ell,) * (2 * d), value=outside)
-        return windows(padded, d, 2 * ell + 1).flatten(-d)
+        mask = active.reshape(len(active), *(1,) * (values.ndim - 1 - d), *active.shape[2:])
+        padded = functional.pad(values.masked_fill(~mask, outside), (layers,) * (2 * d), value=outside)
+        return windows(padded, d, 2 * layers + 1).flatten(-d)
 
     mask = around(torch.ones_like(levels), 0.0)
     count = mask.sum(dim=-1).clamp(min=1)
@@ -67,10 +69,10 @@ def patch_features(grid: Grid, Z: Tensor) -> Tensor:
         features += [anisotropy, _spread(average.reshape(values.shape)), around(anisotropy, -torch.inf).amax(dim=-1)]
     features += [
         *(deviation, differences.amax(dim=-1), -differences.amin(dim=-1), 1 - mask.mean(dim=-1)),
-        _spread(_level_jumps(grid, levels, active)),
+        _spread(_level_jumps(window, levels, active)),
     ]
     result = torch.cat(features, dim=1)
-    return result.movedim(1, -1)[:, active].reshape(-1, result.shape[1])
+    return result.movedim(1, -1)[active[:, 0].expand(len(Z), *active.shape[2:])]
 
 
 def _spread(directions: Tensor) -> Tensor:
@@ -78,9 +80,9 @@ def _spread(directions: Tensor) -> Tensor:
     return directions.amax(dim=2) - directions.amin(dim=2)
 
 
-def _level_jumps(grid: Grid, levels: Tensor, active: Tensor) -> Tensor:
+def _level_jumps(window: Window, levels: Tensor, active: Tensor) -> Tensor:
     """Root mean squares of the jumps of levels along each axis in the patches, shape ``(n, 1, d, 1/H, …)``."""
-    d, ell = grid.dim, grid.ell
+    d, ell = window.dim, window.layers
     result = []
     for axis in range(-d, 0):
         jumps, count = levels.diff(dim=axis).square(), active.shape[axis] - 1
@@ -95,9 +97,9 @@ def _level_jumps(grid: Grid, levels: Tensor, active: Tensor) -> Tensor:
     return torch.stack(result, dim=2)
 
 
-def _element_features(grid: Grid, Z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+def _element_features(window: Window, Z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
     """Features of elements ``(n, 7, 1/H, …)``, of axes and diagonals ``(n, k, directions, 1/H, …)``, and means of Z."""
-    d, m = grid.dim, grid.cells_per_element
+    d, m = window.dim, window.cells
     cells = windows(Z, d, m, m)
     axes = tuple(range(-d, 0))
     level = cells.mean(dim=axes)

@@ -8,6 +8,7 @@ from typing import Any
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.storage import DESCRIPTION, read_model
+from nnlod_fenics.window import PETROV_GALERKIN, Window
 
 __all__ = ["find_model", "find_shipped", "shipped_models"]
 
@@ -31,11 +32,11 @@ def find_model(name: str | Path) -> Path:
     return shipped_models().get(str(name), Path(name))
 
 
-def find_shipped(grid: dict[str, Any], field: dict[str, Any] | None) -> Path:
+def find_shipped(grid: Grid, field: dict[str, Any] | None) -> Path:
     """The model that comes with the package for a grid and a field.
 
     Args:
-        grid: The discretisation, as :meth:`Grid.as_dict` tells it.
+        grid: The discretisation; the model's may have other numbers of elements.
         field: The law of the coefficient, as in the model file; any if None.
 
     Returns:
@@ -44,13 +45,14 @@ def find_shipped(grid: dict[str, Any], field: dict[str, Any] | None) -> Path:
     Raises:
         InputError: If there is none; names those that there are.
     """
-    wanted = Grid.from_dict(grid)
     for folder in shipped_models().values():
         description = read_model(folder)
-        if Grid.from_dict(description["grid"]) == wanted and field in (None, description["training_set"]["field"]):
+        form = description.get("window", {}).get("form", PETROV_GALERKIN)
+        own = Window.of(Grid.from_dict(description["grid"]), form)
+        if own == Window.of(grid, form) and field in (None, description["training_set"]["field"]):
             return folder
     law = "" if field is None else f" and field {field}"
     raise InputError(
-        f"no model for {wanted}{law} comes with the package, only {sorted(shipped_models())}; train "
-        "one with nnlod train and name it with --model."
+        f"no model for the window {Window.of(grid)}{law} comes with the package, only {sorted(shipped_models())}; "
+        "train one with nnlod train and name it with --model."
     )

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import is_file, read_json, write_bytes, write_json
 
 __all__ = [
@@ -29,8 +28,8 @@ __all__ = [
     "save_tensors",
 ]
 
-MODEL_VERSION = 2
-"""Version of the model folders that this package writes for grids that version 1 did not know: all but unit cubes."""
+MODEL_VERSION = 3
+"""Version of the model folders that this package writes: they state a window."""
 DESCRIPTION = "model.json"
 """Name of the file that describes a model."""
 WEIGHTS = "weights.safetensors"
@@ -103,16 +102,11 @@ def save_model(
     checksums = {WEIGHTS: save_tensors(folder / WEIGHTS, network.state_dict())}
     if estimator is not None:
         checksums[ERRORS] = save_tensors(folder / ERRORS, estimator.state_dict())
-    written = description | {"checksums": checksums, "model_version": _version(description)}
+    written = description | {"checksums": checksums, "model_version": MODEL_VERSION}
     write_json(folder / DESCRIPTION, written)
     if estimator is None:
         (folder / ERRORS).unlink(missing_ok=True)  # those of the model before
     return written
-
-
-def _version(description: dict[str, Any]) -> int:
-    """1 for models that former programs can read, too."""
-    return 1 if Grid.from_dict(description["grid"]).unit_cube else MODEL_VERSION
 
 
 def has_estimator(folder: Path, description: dict[str, Any]) -> bool:
@@ -194,6 +188,8 @@ def load_weights(folder: Path, network: nn.Module, checksum: str | None = None) 
         InputError: If they do not fit the network; names a tensor that does not.
     """
     tensors = load_tensors(folder / WEIGHTS, checksum)
+    if adapt := getattr(network, "adapt", None):
+        tensors = adapt(tensors, network.state_dict())
     expected = {key: tuple(t.shape) for key, t in network.state_dict().items()}
     found = {key: tuple(t.shape) for key, t in tensors.items()}
     for key in sorted(expected.keys() | found.keys()):

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.patch_features import count_features, patch_features
 from nnlod_fenics.network.storage import ERRORS, load_tensors
-from nnlod_fenics.network.windows import level_of
+from nnlod_fenics.network.windows import active_cells, crop, level_of
+from nnlod_fenics.window import INSIDE, Window
 
 __all__ = ["ErrorEstimator", "check_trust", "fit_error_estimator", "load_estimator"]
 
@@ -48,7 +48,7 @@ class ErrorEstimator(nn.Module):
     """Relative errors ‖Ŝ_T − S_T‖ / ‖S_T‖ that are exceeded with probability 1 − :data:`QUANTILE` only.
 
     Args:
-        grid: The discretisation.
+        window: What local matrices depend on.
     """
 
     scale: Tensor
@@ -60,10 +60,10 @@ class ErrorEstimator(nn.Module):
     factor: Tensor
     version: Tensor
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, window: Window) -> None:
         super().__init__()
         n = count_features()
-        self.grid = grid
+        self.window = window
         self.layers = nn.Sequential(
             nn.Linear(n, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, _WIDTH), nn.SiLU(), nn.Linear(_WIDTH, 1)
         )
@@ -73,23 +73,24 @@ class ErrorEstimator(nn.Module):
             self.register_buffer(name, torch.ones(shape))
         self.register_buffer("version", torch.tensor(_VERSION))
 
-    def forward(self, Z: Tensor) -> Tensor:
+    def forward(self, Z: Tensor, marks: Tensor) -> Tensor:
         """Estimate the errors of all patches of fields.
 
         Args:
             Z: log A on T_ε, shape ``(n, 1/ε, …)``.
+            marks: What elements are, with one layer around the box, shape ``(n, 1/H + 2, …)`` or ``(1, …)``.
 
         Returns:
             Shape ``(n, num_elements)``; zero for inactive elements, whose matrices are known to be zero.
         """
-        logarithms = self._logarithms(_features(self.grid, Z))
+        logarithms = self._logarithms(_features(self.window, Z, marks))
         white = self._white(logarithms)
         unlike = ((logarithms < self.lowest) | (logarithms > self.highest)).any(dim=1)
         unlike |= white.square().mean(dim=1) > self.farthest
         estimate = self.quantile(white).exp() * self.factor
-        active = torch.from_numpy(self.grid.active_elements).to(estimate.device)
-        result = estimate.new_zeros(len(Z), self.grid.num_elements)
-        result[:, active] = estimate.masked_fill(unlike, torch.inf).reshape(len(Z), -1)
+        active = _active_elements(marks, self.window.dim, len(Z)).to(estimate.device)
+        result = estimate.new_zeros(active.shape)
+        result[active] = estimate.masked_fill(unlike, torch.inf)
         return result
 
     def white(self, features: Tensor) -> Tensor:
@@ -122,23 +123,37 @@ class ErrorEstimator(nn.Module):
         self.farthest.copy_(torch.tensor(np.quantile(distances.numpy(), IN_RANGE)))
 
 
-def _features(grid: Grid, Z: Tensor) -> Tensor:
+def _active_elements(marks: Tensor, dim: int, count: int) -> Tensor:
+    """Which elements lie in D, shape ``(count, num_elements)``, for fields with marks of their own or common ones."""
+    return (crop(marks, 1, dim) == INSIDE).flatten(1).expand(count, -1)
+
+
+def _features(window: Window, Z: Tensor, marks: Tensor) -> Tensor:
     """Features of the active elements of many fields, in float32 and a few fields at a time."""
     parts = []
-    for some in Z.split(_FIELDS):  # nothing depends on the level, and float32 would round
-        parts.append(patch_features(grid, (some - level_of(grid, some)).float()))
+    for start in range(0, len(Z), _FIELDS):  # nothing depends on the level, and float32 would round
+        some = Z[start : start + _FIELDS]
+        own = marks[start : start + _FIELDS] if len(marks) > 1 else marks
+        level = level_of(some, active_cells(own, window).to(some.device))
+        parts.append(patch_features(window, (some - level).float(), own))
     return torch.cat(parts)
 
 
 def fit_error_estimator(
-    grid: Grid, training_fields: Tensor, Z: Tensor, errors: npt.NDArray[np.float64] | Tensor, seed: int = 0
+    window: Window,
+    training_fields: tuple[Tensor, Tensor],
+    fields: tuple[Tensor, Tensor],
+    errors: npt.NDArray[np.float64] | Tensor,
+    seed: int = 0,
 ) -> ErrorEstimator:
     """Learn error estimates.
 
     Args:
-        grid: The discretisation.
-        training_fields: Fields that the surrogate was trained on, shape ``(k, 1/ε, …)``: its range.
-        Z: Other fields, shape ``(n, 1/ε, …)``; the last fifth, at least one, sets the factor.
+        window: What local matrices depend on.
+        training_fields: Fields Z = log A that the surrogate was trained on, shape ``(k, 1/ε, …)``: its range; and the
+            marks of their elements, see :func:`nnlod_fenics.window.domain_marks`, shape ``(k, 1/H + 2, …)`` or
+            ``(1, …)``.
+        fields: Other fields with their marks, likewise; the last fifth, at least one, sets the factor.
         errors: Relative errors of their local matrices, shape ``(n, num_elements)``; those of inactive elements do not
             count.
         seed: Seed of the initial weights and the order of the samples.
@@ -150,21 +165,22 @@ def fit_error_estimator(
         InputError: If there are no fields, or the shapes do not fit.
     """
     errors = torch.as_tensor(errors, dtype=torch.float32)
-    if not len(Z) or errors.shape != (len(Z), grid.num_elements):
-        raise InputError(f"errors must have shape {(len(Z), grid.num_elements)}, of some fields, got {errors.shape}.")
-    errors = errors[:, torch.from_numpy(grid.active_elements)]
+    active = _active_elements(fields[1], window.dim, len(fields[0])).cpu()
+    if not len(active) or errors.shape != active.shape:
+        raise InputError(f"errors must have shape {tuple(active.shape)}, of some fields, got {tuple(errors.shape)}.")
+    fitted = max(len(active) - max(len(active) // 5, 1), 1)
+    split = int(active[:fitted].sum())  # with a single field all of it is fitted, and all of it sets the factor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        estimator = ErrorEstimator(grid)
-        estimator.set_range(_features(grid, training_fields))
-        split = len(Z) - max(len(Z) // 5, 1)
+        estimator = ErrorEstimator(window)
+        estimator.set_range(_features(window, *training_fields))
         with torch.no_grad():
-            white = estimator.white(_features(grid, Z)).reshape(*errors.shape, -1)
-        logarithms = errors.clamp(min=1e-12).log()
-        fitted = max(split, 1)
-        _fit_quantile(estimator, white[:fitted].flatten(0, 1), logarithms[:fitted].flatten())
+            white = estimator.white(_features(window, *fields))
+        logarithms = errors[active].clamp(min=1e-12).log()
+        _fit_quantile(estimator, white[:split], logarithms[:split])
+        held_out = slice(split if split < len(white) else 0, None)
         with torch.no_grad():
-            beyond = logarithms[split:].flatten() - estimator.quantile(white[split:].flatten(0, 1))
+            beyond = logarithms[held_out] - estimator.quantile(white[held_out])
             estimator.factor.copy_(torch.tensor(np.quantile(beyond.numpy(), QUANTILE)).exp())
     return estimator.eval()
 
@@ -186,18 +202,18 @@ def _fit_quantile(estimator: ErrorEstimator, white: Tensor, logarithms: Tensor) 
         schedule.step()
 
 
-def load_estimator(folder: Path, grid: Grid, checksum: str | None = None) -> ErrorEstimator | None:
+def load_estimator(folder: Path, window: Window, checksum: str | None = None) -> ErrorEstimator | None:
     """The estimator of a model folder, if it is one of this version.
 
     Args:
         folder: The folder, with the file of an estimator.
-        grid: The discretisation.
+        window: What local matrices depend on.
         checksum: What the file must have, if it is known.
 
     Raises:
         InputError: If the file is damaged.
     """
-    estimator = ErrorEstimator(grid)
+    estimator = ErrorEstimator(window)
     tensors: dict[str, Any] = load_tensors(folder / ERRORS, checksum)
     version = tensors.get("version")
     if version is None or version.numel() != 1 or int(version) != _VERSION:

@@ -8,10 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.window import INSIDE, Window
 
-__all__ = ["level_of", "rows_in_domain", "windows"]
+__all__ = [
+    "active_cells",
+    "crop",
+    "level_of",
+    "nodes_of_patches",
+    "pad_cells",
+    "pad_marks",
+    "rows_in_domain",
+    "windows",
+]
 
 
 def windows(values: Tensor, dim: int, size: int | Sequence[int], step: int | Sequence[int] = 1) -> Tensor:
@@ -33,33 +43,86 @@ def windows(values: Tensor, dim: int, size: int | Sequence[int], step: int | Seq
     return values
 
 
-def rows_in_domain(grid: Grid) -> npt.NDArray[np.bool_]:
-    """Which rows of local matrices are not zero: those of nodes of active elements of the patch, for active elements.
+def crop(x: Tensor, layers: int, dim: int) -> Tensor:
+    """Lattice values on the last ``dim`` axes without some layers at the border."""
+    return x[(..., *(slice(layers, -layers),) * dim)] if layers else x
+
+
+def nodes_of_patches(inside: Tensor, window: Window) -> Tensor:
+    """Which nodes of patches exist: those of elements of D within ℓ layers, for elements of D.
 
     Args:
-        grid: The discretisation.
+        inside: Whether elements lie in D, as 0 and 1, with ``window.layers`` layers around those that are asked for,
+            shape ``(n, 1/H + 2L, …)``.
+        window: What local matrices depend on.
+
+    Returns:
+        As 0 and 1, shape ``(n·num_elements, (2ℓ+2)^d)``.
+    """
+    d, size = window.dim, 2 * window.ell + 1
+    patches = windows(crop(inside, window.layers - window.ell, d), d, size)
+    own = crop(inside, window.layers, d).reshape(-1, 1)
+    patches = functional.pad(patches.reshape(-1, 1, *(size,) * d), (1, 1) * d)
+    pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[d - 1]
+    touched: Tensor = pool(patches, 2, 1)
+    return touched.flatten(1) * own
+
+
+def rows_in_domain(marks: npt.NDArray[np.int8], window: Window) -> npt.NDArray[np.bool_]:
+    """Which rows of local matrices are not zero.
+
+    Args:
+        marks: What elements are, with one layer around the box, see :func:`nnlod_fenics.window.domain_marks`.
+        window: What local matrices depend on.
 
     Returns:
         Shape ``(num_elements, (2ℓ+2)^d)``.
     """
-    d, size = grid.dim, grid.patch_width
-    around = torch.from_numpy(np.pad(grid.active, grid.ell))
-    patches = windows(around, d, size).reshape(grid.num_elements, *(size,) * d)
-    touched = windows(torch.nn.functional.pad(patches, (1, 1) * d), d, 2).flatten(-d).any(dim=-1)
-    return np.asarray(touched.flatten(1).numpy() & grid.active.reshape(-1, 1))
+    inside = (pad_marks(torch.from_numpy(marks)[None], window) == INSIDE).float()
+    return np.asarray(nodes_of_patches(inside, window).bool().numpy())
 
 
-def level_of(grid: Grid, Z: Tensor) -> Tensor:
+def pad_marks(marks: Tensor, window: Window) -> Tensor:
+    """Marks with as many layers around the box as the window has.
+
+    Args:
+        marks: With one layer, shape ``(n, 1/H + 2, …)``.
+        window: What local matrices depend on.
+
+    Returns:
+        Float32, shape ``(n, 1/H + 2L, …)``: beyond a face is what lies next to it.
+    """
+    if window.layers == 0:
+        return crop(marks, 1, window.dim).float()
+    more = (window.layers - 1,) * (2 * window.dim)
+    return functional.pad(marks[:, None].float(), more, mode="replicate")[:, 0]
+
+
+def pad_cells(Z: Tensor, window: Window) -> Tensor:
+    """Fields on cells with the layers of elements of a window around them, where they are zero."""
+    return functional.pad(Z, (window.layers * window.cells,) * (2 * window.dim))
+
+
+def active_cells(marks: Tensor, window: Window) -> Tensor:
+    """Which cells lie in D, bool, shape ``(n, 1/ε, …)``, from marks with one layer around the box."""
+    inside = crop(marks, 1, window.dim) == INSIDE
+    for axis in range(1, 1 + window.dim):
+        inside = inside.repeat_interleave(window.cells, dim=axis)
+    return inside
+
+
+def level_of(Z: Tensor, active: Tensor) -> Tensor:
     """Means of fields over D.
 
     Args:
-        grid: The discretisation.
         Z: log A on T_ε, shape ``(n, 1/ε, …)``.
+        active: Which cells lie in D, shape ``(n, 1/ε, …)`` or ``(1, 1/ε, …)``.
 
     Returns:
         Shape ``(n, 1, …)``.
     """
-    values = Z.flatten(1)
-    if grid.inactive:
-        values = values[:, torch.from_numpy(grid.active_cells.ravel()).to(Z.device)]
-    return values.mean(dim=1).reshape(-1, *(1,) * grid.dim)
+    axes = tuple(range(1, Z.ndim))
+    if bool(active.all()):
+        return Z.mean(dim=axes, keepdim=True)
+    total = Z.masked_fill(~active, 0).sum(dim=axes, keepdim=True)
+    return total / active.sum(dim=axes, keepdim=True)

@@ -5,7 +5,7 @@ trained on), ``blocks`` and ``augment`` (samples), ``processes`` (data-parallel 
 """
 
 from nnlod_fenics.config.training import PAPER, TrainingSettings
-from nnlod_fenics.training.blocks import Blocks
+from nnlod_fenics.training.blocks import Blocks, Samples
 from nnlod_fenics.training.data import TrainingData
 from nnlod_fenics.training.fit import evaluate_loss, train
 from nnlod_fenics.training.refit import refit_error_estimates
@@ -13,6 +13,7 @@ from nnlod_fenics.training.refit import refit_error_estimates
 __all__ = [
     "PAPER",
     "Blocks",
+    "Samples",
     "TrainingData",
     "TrainingSettings",
     "evaluate_loss",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,38 +12,55 @@ import torch
 from torch import Tensor
 
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.windows import windows
+from nnlod_fenics.network.windows import active_cells, crop, pad_cells, pad_marks, windows
+from nnlod_fenics.window import INSIDE, Window
 
-__all__ = ["Batch", "Blocks"]
+__all__ = ["Batch", "Blocks", "Samples"]
+
+Array: TypeAlias = npt.NDArray[Any] | Tensor
+
+
+class Samples(NamedTuple):
+    """Fields with their local matrices.
+
+    Attributes:
+        Z: log A on T_ε, shape ``(k, 1/ε, …)``.
+        S: Local matrices, shape ``(k, num_elements, rows, columns)``, with the loads as one more column if there are
+            any; zero for inactive elements.
+        marks: What elements are, with one layer around the box, see :func:`nnlod_fenics.window.domain_marks`; shape
+            ``(k, 1/H + 2, …)``, or ``(1, …)`` for a domain that all fields share.
+    """
+
+    Z: Array
+    S: Array
+    marks: Array
 
 
 class Batch(NamedTuple):
     """Some blocks with their local matrices.
 
     Attributes:
-        Z: log A on blocks of elements and ℓ layers of elements around them, zero outside D, shape ``(n, m, …)``.
-        inside: Whether a cell lies in D, same shape, as 0 and 1.
-        S: Local matrices of all elements of the blocks, shape ``(…, (2ℓ+2)^d, 2^d)``; zero for inactive ones.
+        Z: log A on blocks of elements and the layers of elements around them, zero outside D, shape ``(n, m, …)``.
+        domain: Marks of these elements, shape ``(n, b + 2L, …)``, as numbers of the same type.
+        S: Local matrices of all elements of the blocks, shape ``(…, rows, columns)``; zero for inactive ones.
     """
 
     Z: Tensor
-    inside: Tensor
+    domain: Tensor
     S: Tensor
 
 
 class Blocks:
     """The blocks of a set of realizations, on a device; blocks without active elements are left out.
 
-    The fields are kept, not the windows: patches are (2ℓ+1)^d times larger than their fields. They are cut when
-    a batch is drawn.
+    The fields are kept, not the windows, which are many times larger than their fields: they are cut when a batch is
+    drawn.
 
     Args:
-        grid: The discretisation.
-        Z: Fields, shape ``(k, 1/ε, …)``.
-        S: Local matrices, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``.
-        block: Elements of a block along an axis, or along each axis, x first; they divide those of the grid. 1 for
-            single patches, ``grid.coarse`` for whole fields.
+        window: What local matrices depend on.
+        samples: The realizations.
+        block: Elements of a block along an axis, or along each axis, x first; they divide those of the box. 1 for
+            single windows, the numbers of elements of the box for whole fields.
         device: Where they are kept and cut.
         dtype: Type of the numbers.
 
@@ -53,44 +70,45 @@ class Blocks:
 
     def __init__(
         self,
-        grid: Grid,
-        Z: npt.NDArray[Any] | Tensor,
-        S: npt.NDArray[Any] | Tensor,
+        window: Window,
+        samples: Samples,
         block: int | Sequence[int] = 1,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        for name, values, shape in (
-            ("Z", Z, grid.coefficient_shape),
-            ("S", S, (grid.num_elements, *grid.local_matrix_shape)),
+        self.window, self.device = window, torch.device(device)
+        self.element_shape = _check_shapes(window, samples)
+        d = window.dim
+        self.block = (block,) * d if isinstance(block, (int, np.integer)) else tuple(block)
+        if len(self.block) != d or any(
+            b < 1 or n % b for b, n in zip(self.block, self.element_shape[::-1], strict=True)
         ):
-            if tuple(values.shape) != (len(Z), *shape):
-                raise InputError(f"{name} must have shape {(len(Z), *shape)}, got {tuple(values.shape)}.")
-        self.block = (block,) * grid.dim if isinstance(block, (int, np.integer)) else tuple(block)
-        if len(self.block) != grid.dim or any(b < 1 or n % b for b, n in zip(self.block, grid.coarse, strict=True)):
-            raise InputError(f"block must divide coarse={grid.as_dict()['coarse']}, got {block}.")
-        self.grid, self.device = grid, torch.device(device)
-        fields = torch.as_tensor(Z).to(self.device, dtype)
-        active = torch.from_numpy(grid.active_cells).to(fields)
-        step, width = grid.cells_per_element, (grid.ell * grid.cells_per_element,) * (2 * grid.dim)
-        cells = [(b + 2 * grid.ell) * step for b in self.block[::-1]], [b * step for b in self.block[::-1]]
-        self._Z = windows(torch.nn.functional.pad(fields * active, width), grid.dim, *cells)
-        self._inside = windows(torch.nn.functional.pad(active, width), grid.dim, *cells)
-        self._S = torch.as_tensor(S).to(self.device, dtype).flatten(0, 1)
-        elements, positions = self._active_blocks()
-        self._elements, self._positions = (torch.from_numpy(v).to(self.device) for v in (elements, positions))
-        self._active = grid.active.ravel()[elements].sum(axis=1)
-        self.per_field = len(elements)
+            raise InputError(f"block must divide coarse={list(self.element_shape[::-1])}, got {block}.")
+        fields, marks = (
+            torch.as_tensor(samples.Z).to(self.device, dtype),
+            torch.as_tensor(samples.marks).to(self.device),
+        )
+        active = active_cells(marks, window)
+        steps = self.block[::-1]
+        sizes = [b + 2 * window.layers for b in steps]
+        cells = [n * window.cells for n in sizes], [b * window.cells for b in steps]
+        self._Z = windows(pad_cells(fields * active, window), d, *cells)
+        self._domain = windows(pad_marks(marks, window).to(dtype), d, sizes, steps)
+        self._domain = self._domain.expand(len(fields), *self._domain.shape[1:])
+        self._S = torch.as_tensor(samples.S).to(self.device, dtype).flatten(0, 1)
+        self._elements = torch.from_numpy(self._elements_of_blocks()).to(self.device)
+        inside = (crop(marks, 1, d) == INSIDE).flatten(1)
+        counts = inside[:, self._elements].sum(dim=2).expand(len(fields), -1)  # active elements of each block
+        self._realization, self._block = torch.nonzero(counts, as_tuple=True)
+        self._active = counts[self._realization, self._block].cpu()
 
-    def _active_blocks(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Numbers of the elements of each block with active ones, x fastest, and its position ``[z, y, x]``."""
-        d, numbers = self.grid.dim, np.arange(self.grid.num_elements)
-        counts = [n // b for n, b in zip(self.grid.coarse, self.block, strict=True)][::-1]
+    def _elements_of_blocks(self) -> npt.NDArray[np.int64]:
+        """Numbers of the elements of each block, x fastest, shape ``(blocks, elements of a block)``."""
+        d, numbers = self.window.dim, np.arange(prod(self.element_shape))
+        counts = [n // b for n, b in zip(self.element_shape, self.block[::-1], strict=True)]
         split = [n for pair in zip(counts, self.block[::-1], strict=True) for n in pair]
         order = (*range(0, 2 * d, 2), *range(1, 2 * d, 2))
-        elements = numbers.reshape(split).transpose(order).reshape(-1, self.elements_per_block)
-        kept = np.flatnonzero(self.grid.active.ravel()[elements].any(axis=1))
-        return elements[kept], np.stack(np.unravel_index(kept, counts), axis=1)
+        return numbers.reshape(split).transpose(order).reshape(-1, self.elements_per_block)
 
     @property
     def elements_per_block(self) -> int:
@@ -99,19 +117,20 @@ class Blocks:
 
     def count_active(self, index: Tensor) -> int:
         """How many active elements some blocks have, by their numbers."""
-        return int(self._active[(index.cpu() % self.per_field).numpy()].sum())
+        return int(self._active[index.cpu()].sum())
 
     def __len__(self) -> int:
         """Number of blocks."""
-        return len(self._Z) * self.per_field
+        return len(self._realization)
 
     def __getitem__(self, index: Tensor) -> Batch:
-        """The blocks with some numbers ``realization * per_field + block``, x fastest."""
+        """The blocks with some numbers: realization by realization, x fastest."""
         index = index.to(self.device)
-        realization, block = index // self.per_field, index % self.per_field
-        position = self._positions[block].unbind(dim=1)
-        elements = realization[:, None] * self.grid.num_elements + self._elements[block]
-        return Batch(self._Z[(realization, *position)], self._inside[position], self._S[elements.flatten()])
+        realization, block = self._realization[index], self._block[index]
+        position = torch.unravel_index(block, self._Z.shape[1 : 1 + self.window.dim])
+        elements = realization[:, None] * prod(self.element_shape) + self._elements[block]
+        place = (realization, *position)
+        return Batch(self._Z[place], self._domain[place], self._S[elements.flatten()])
 
     def batches(self, size: int, order: npt.NDArray[np.int64] | None = None, start: int = 0) -> Iterator[Batch]:
         """All blocks once, in batches.
@@ -128,3 +147,23 @@ class Blocks:
         for part in index.split(max(size // self.elements_per_block, 1))[start:]:
             if len(part):  # of no blocks PyTorch makes one part, not none
                 yield self[part]
+
+
+def _check_shapes(window: Window, samples: Samples) -> tuple[int, ...]:
+    """Shape of the elements, from that of the fields."""
+    cells, count = tuple(samples.Z.shape[1:]), len(samples.Z)
+    shape = tuple(n // window.cells for n in cells)
+    if len(shape) != window.dim or any(n % window.cells or not n for n in cells):
+        raise InputError(f"Z must have {window.dim} axes of cells, {window.cells} an element, got shape {cells}.")
+    rows, columns = window.matrix_shape
+    expected = [(count, prod(shape), rows, columns + more) for more in (0, 1)]
+    if tuple(samples.S.shape) not in expected:
+        raise InputError(
+            f"S must have shape {expected[0]}, or one column more for loads, got {tuple(samples.S.shape)}."
+        )
+    around = tuple(n + 2 for n in shape)
+    if tuple(samples.marks.shape) not in ((1, *around), (count, *around)):
+        raise InputError(
+            f"marks must have shape {(count, *around)} or {(1, *around)}, got {tuple(samples.marks.shape)}."
+        )
+    return shape

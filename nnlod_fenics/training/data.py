@@ -15,15 +15,20 @@ from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field, settings_of_law
 from nnlod_fenics.grid import Grid, told_apart
-from nnlod_fenics.network.windows import level_of
+from nnlod_fenics.network.windows import active_cells, level_of
+from nnlod_fenics.training.blocks import Samples
 from nnlod_fenics.training.online import OnlineDataset
+from nnlod_fenics.window import PETROV_GALERKIN, Window, domain_marks, element_size
 
-__all__ = ["Arrays", "TrainingData", "check_size", "fresh_each_epoch", "without_level"]
+__all__ = ["Arrays", "TrainingData", "check_size", "fresh_each_epoch", "of_unit_size", "without_level"]
 
 _SIZES = (1e-15, 1e15)
 
-Arrays: TypeAlias = tuple[npt.NDArray[Any] | Tensor, npt.NDArray[Any] | Tensor]
-"""Fields Z, shape ``(k, 1/ε, …)``, and local matrices S, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``."""
+_Array: TypeAlias = npt.NDArray[Any] | Tensor
+Arrays: TypeAlias = tuple[_Array, _Array] | tuple[_Array, _Array, _Array]
+"""Fields Z, shape ``(k, 1/ε, …)``, and local matrices S, shape ``(k, num_elements, rows, columns)``; with what elements
+add to the load as one more column where that is to be learned. Where fields have domains of their own, the marks of
+their elements too, see :func:`nnlod_fenics.window.domain_marks`, shape ``(k, 1/H + 2, …)``."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class TrainingData:
         validation: Those that choose the best weights.
         test: Those that give the test loss of the model file.
         identity: What the model file tells of the training set: ``field`` (its law), ``seed``, ``realizations``.
+        form: Form of the local matrices.
     """
 
     grid: Grid
@@ -44,6 +50,7 @@ class TrainingData:
     validation: Arrays
     test: Arrays
     identity: dict[str, Any]
+    form: str = PETROV_GALERKIN
 
     @classmethod
     def of(cls, dataset: Dataset, realizations: int | None = None) -> TrainingData:
@@ -51,7 +58,7 @@ class TrainingData:
         split = dataset.split(realizations)
         train, validation, test = (dataset.arrays(part) for part in split)
         identity = {"field": dataset.field_settings, "seed": dataset.seed, "realizations": len(split.train)}
-        return cls(dataset.grid, train, validation, test, identity)
+        return cls(dataset.grid, train, validation, test, identity, dataset.form)
 
     @classmethod
     def online(cls, source: OnlineDataset, held_out: Dataset) -> TrainingData:
@@ -62,7 +69,25 @@ class TrainingData:
         n, split = source.realizations, held_out.split()
         validation, test = (held_out.arrays(part) for part in (split.validation, split.test))
         identity = {"field": settings_of_law(source.law), "seed": source.seed, "realizations_per_epoch": n}
-        return cls(source.grid, lambda k: source.arrays(range(k * n, (k + 1) * n)), validation, test, identity)
+        return cls(
+            source.grid, lambda k: source.arrays(range(k * n, (k + 1) * n)), validation, test, identity, held_out.form
+        )
+
+    @property
+    def window(self) -> Window:
+        """What the local matrices depend on."""
+        return Window.of(self.grid, self.form)
+
+    @property
+    def has_loads(self) -> bool:
+        """Whether what elements add to the load is among the data."""
+        return int(self.validation[1].shape[-1]) > self.window.matrix_shape[1]
+
+    def samples(self, arrays: Arrays) -> Samples:
+        """Fields and local matrices with the marks of their elements: their own, or those of the grid."""
+        if len(arrays) == 3:
+            return Samples(*arrays)
+        return Samples(*arrays, domain_marks(self.grid)[None])
 
     def check(self) -> None:
         """Check the data that are held out.
@@ -73,7 +98,7 @@ class TrainingData:
         _check(self.validation, "validation data")
         _check(self.test, "test data")
 
-    def checksum(self, training_fields: npt.NDArray[Any] | Tensor) -> int:
+    def checksum(self, training_fields: _Array) -> int:
         """CRC-32 of the fields of training and validation, by which two sets of data of one description differ."""
         result = 0
         for fields in (training_fields, self.validation[0]):
@@ -87,9 +112,9 @@ class TrainingData:
         Raises:
             InputError: If there are none, or a value is not finite.
         """
-        Z, S = self.train(number) if callable(self.train) else self.train
-        _check((Z, S), f"training data of epoch {number}" if callable(self.train) else "training data")
-        return Z, S
+        arrays = self.train(number) if callable(self.train) else self.train
+        _check(arrays, f"training data of epoch {number}" if callable(self.train) else "training data")
+        return arrays
 
 
 def _check(arrays: Arrays, name: str) -> None:
@@ -97,26 +122,35 @@ def _check(arrays: Arrays, name: str) -> None:
         raise InputError(f"{name} must be finite and not empty, got {len(arrays[0])} realizations.")
 
 
-def without_level(grid: Grid, Z: npt.NDArray[Any] | Tensor, S: npt.NDArray[Any] | Tensor) -> tuple[Tensor, Tensor]:
-    """Fields of mean zero over D with their local matrices: S(Z − c) = e^(−c) S(Z).
+def of_unit_size(grid: Grid, window: Window, samples: Samples) -> Samples:
+    """Samples with the local matrices, and loads, of elements of size one: those of networks."""
+    size, columns = element_size(grid), window.matrix_shape[1]
+    S = torch.as_tensor(samples.S)
+    factor = torch.full((S.shape[-1],), size ** (2 - grid.dim), dtype=S.dtype, device=S.device)
+    factor[columns:] = size**-grid.dim
+    return samples if bool((factor == 1).all()) else samples._replace(S=S * factor)
+
+
+def without_level(window: Window, samples: Samples) -> Samples:
+    """Fields of mean zero over D with their local matrices: S(Z − c) = e^(−c) S(Z); loads do not depend on c.
 
     The relative loss of a network that is homogeneous too does not change, and numbers of any size fit in float32.
 
     Args:
-        grid: The discretisation.
-        Z: Fields, shape ``(k, 1/ε, …)``.
-        S: Local matrices, shape ``(k, num_elements, (2ℓ+2)^d, 2^d)``.
+        window: What local matrices depend on.
+        samples: The fields.
 
     Returns:
-        Both in float32.
+        Fields and matrices in float32.
     """
-    Z, S = torch.as_tensor(Z), torch.as_tensor(S)
-    level = level_of(grid, Z.double())
-    shifted = (Z - level).float()
+    Z, S, marks = (torch.as_tensor(values) for values in samples)
+    level = level_of(Z.double(), active_cells(marks, window).to(Z.device))
+    shifted, columns = (Z - level).float(), window.matrix_shape[1]
     scaled = torch.empty(S.shape, dtype=torch.float32, device=S.device)
     for target, matrices, factor in zip(scaled, S, (-level).exp().flatten(), strict=True):  # no copy of all in float64
-        target.copy_(matrices * factor)
-    return shifted, scaled
+        target[..., :columns].copy_(matrices[..., :columns] * factor)
+        target[..., columns:].copy_(matrices[..., columns:])
+    return Samples(shifted, scaled, marks)
 
 
 def check_size(S: npt.NDArray[Any] | Tensor) -> None:
@@ -147,4 +181,5 @@ def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str
     """
     grid = dataset.grid
     law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
-    return TrainingData.online(OnlineDataset(grid, law, seed, realizations, device=device), dataset)
+    source = OnlineDataset(grid, law, seed, realizations, device=device, form=dataset.form, loads=dataset.has_loads)
+    return TrainingData.online(source, dataset)

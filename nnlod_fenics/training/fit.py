@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import gcd
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
-from nnlod_fenics.grid import Grid, told_apart
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.network.loss import count_matrices, relative_loss
 from nnlod_fenics.network.model import NNLOD
-from nnlod_fenics.network.registry import build_network, check_network, count_parameters
+from nnlod_fenics.network.registry import NETWORKS, build_network, check_network, count_parameters
 from nnlod_fenics.network.shipped import find_model
 from nnlod_fenics.network.storage import DESCRIPTION, ERRORS, WEIGHTS, load_weights, read_model, save_model
+from nnlod_fenics.network.windows import active_cells, level_of
 from nnlod_fenics.runtime.devices import sharing_cores
 from nnlod_fenics.runtime.files import write_json
 from nnlod_fenics.runtime.folder import Contents, output_folder
 from nnlod_fenics.runtime.progress import show_progress
 from nnlod_fenics.runtime.versions import software_versions
-from nnlod_fenics.training.blocks import Batch, Blocks
-from nnlod_fenics.training.data import Arrays, TrainingData, check_size, without_level
+from nnlod_fenics.training.blocks import Batch, Blocks, Samples
+from nnlod_fenics.training.data import Arrays, TrainingData, check_size, of_unit_size, without_level
 from nnlod_fenics.training.processes import Processes, processes
 from nnlod_fenics.training.refit import refit_error_estimates
 from nnlod_fenics.training.run import STATE, TENSORS, Run
+from nnlod_fenics.window import Window
 
 __all__ = ["CONTENTS", "HISTORY", "evaluate_loss", "train"]
 
@@ -46,34 +48,27 @@ CONTENTS = Contents(
     exclusive=False,
 )
 """What a model folder holds."""
-_IDENTITY = ("grid", "network", "training_set")  # of the description: what must be the same to go on
+_IDENTITY = ("grid", "window", "network", "training_set")  # of the description: what must be the same to go on
 Report = Callable[[int, float, float], None]
 
 
-class _Batches(Protocol):
-    """A set of patches with their local matrices."""
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """All of them once."""
-
-
-def evaluate_loss(network: nn.Module, blocks: _Batches, batch_size: int = 4096) -> float:
-    """The loss (4.1) over a set of patches.
+def evaluate_loss(network: nn.Module, blocks: Blocks, batch_size: int = 4096) -> float:
+    """The loss (4.1) over a set of patches, that of loads included if there are any.
 
     Args:
         network: The network.
-        blocks: The set: :class:`Blocks`, or single patches.
+        blocks: The set.
         batch_size: Patches at a time.
 
     Returns:
         Mean over all patches of elements of D.
     """
     network.eval()
-    total, count = 0.0, 0
+    total, count, columns = 0.0, 0, blocks.window.matrix_shape[1]
     with torch.inference_mode():
         for batch in blocks.batches(batch_size):
             matrices = count_matrices(batch.S)
-            total += float(relative_loss(network(batch.Z, batch.inside), batch.S)) * matrices
+            total += float(relative_loss(network(batch.Z, batch.domain), batch.S, columns)) * matrices
             count += matrices
     return total / count
 
@@ -84,7 +79,8 @@ def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
     sums = torch.zeros(2, dtype=torch.float64, device=group.device)
     with torch.inference_mode():
         for batch in blocks.batches(4096, np.arange(group.rank, len(blocks), group.count)):
-            loss, matrices = relative_loss(network(batch.Z, batch.inside), batch.S), count_matrices(batch.S)
+            loss = relative_loss(network(batch.Z, batch.domain), batch.S, blocks.window.matrix_shape[1])
+            matrices = count_matrices(batch.S)
             sums += torch.stack([loss * matrices, torch.full_like(loss, matrices)])
     total, count = group.reduce(sums).tolist()
     return float(total / count)
@@ -157,57 +153,65 @@ def train(
         with group.agreeing():
             if group.rank == 0:
                 stack.enter_context(output_folder(folder, CONTENTS, resume, overwrite))
-            module = _module(network, name, data.grid, settings, options)
-            Z, S = data.epoch(0)
+            module = _module(network, name, data, settings, options)
+            arrays = data.epoch(0)
             description = {
                 "grid": data.grid.as_dict(),
+                "window": data.window.as_dict(),
                 "network": {"name": name, "options": options, "parameters": count_parameters(module)},
                 "training": settings.as_dict(),
-                "training_set": data.identity | _ranges(data.grid, Z) | {"checksum": data.checksum(Z)},
+                "training_set": data.identity | _ranges(data, arrays) | {"checksum": data.checksum(arrays[0])},
                 "versions": software_versions(),
             }
             module.to(group.device)
             sets = _Sets(data, module, settings, group.device)
             if not settings.init_from and hasattr(module, "start_from"):
-                module.start_from(*sets.fields((Z[:8], S[:8])))
+                module.start_from(*sets.fields(arrays, 8))
         run = Run(module, settings, group, folder, {key: description[key] for key in _IDENTITY})
         with group.agreeing():
             if resume:
                 run.restore()
         with group.agreeing():
             run.checkpoint(force=True)  # a folder without one holds no training that could be resumed
-        _fit(run, sets, (Z, S), description, on_epoch)
+        _fit(run, sets, arrays, description, on_epoch)
         with group.agreeing():
             if group.rank == 0:
-                _conclude(run, sets, Z)
+                _conclude(run, sets, arrays)
     return folder
 
 
 def _module(
-    network: str | nn.Module, name: str, grid: Grid, settings: TrainingSettings, options: dict[str, Any]
+    network: str | nn.Module, name: str, data: TrainingData, settings: TrainingSettings, options: dict[str, Any]
 ) -> nn.Module:
     """The network to train, with its initial weights."""
+    window = data.window
     if isinstance(network, str):
-        module = build_network(name, grid, seed=settings.seed, **options)
+        if data.has_loads and "loads" in inspect.signature(NETWORKS.get(name, nn.Module)).parameters:
+            options.setdefault("loads", True)
+        module = build_network(name, window, seed=settings.seed, **options)
     elif options:
         raise InputError(f"options apply to a network given by name, got {options} with a module.")
     else:
         module = network
-    check_network(module, grid)
+    check_network(module, window)
+    if bool(getattr(module, "loads", False)) != data.has_loads:
+        wanted, given = ("predict", "does not") if data.has_loads else ("not predict", "does")
+        raise InputError(f"network must {wanted} loads for these data, got {name!r} that {given}; see dataset.loads.")
     if settings.init_from:
-        _initialise(module, name, grid, settings.init_from)
+        _initialise(module, name, window, settings.init_from)
     return module
 
 
-def _ranges(grid: Grid, Z: npt.NDArray[Any] | Tensor) -> dict[str, Any]:
+def _ranges(data: TrainingData, arrays: Arrays) -> dict[str, Any]:
     """In what range the training fields lie on D, and their deviations from their means."""
-    given = torch.as_tensor(Z)
-    fields = given[:, torch.from_numpy(grid.active_cells).to(given.device)].double()
-    deviations = fields - fields.mean(dim=1, keepdim=True)
-    return {
-        "range_of_Z": [float(fields.min()), float(fields.max())],
-        "range_of_deviations": [float(deviations.min()), float(deviations.max())],
-    }
+    samples = data.samples(arrays)
+    fields = torch.as_tensor(samples.Z).double()
+    active = active_cells(torch.as_tensor(samples.marks), data.window).to(fields.device)
+    shared = active.expand(fields.shape)
+    ranges = {}
+    for name, values in (("range_of_Z", fields), ("range_of_deviations", fields - level_of(fields, active))):
+        ranges[name] = [float(values[shared].min()), float(values[shared].max())]
+    return ranges
 
 
 def _fit(run: Run, sets: _Sets, first_epoch: Arrays, description: dict[str, Any], on_epoch: Report | None) -> None:
@@ -261,13 +265,13 @@ def _save(run: Run, description: dict[str, Any], losses: dict[str, float], epoch
     save_model(run.folder, description | {"losses": losses | {"epoch": epoch} | start}, run.kept)
 
 
-def _conclude(run: Run, sets: _Sets, training_fields: npt.NDArray[Any] | Tensor) -> None:
+def _conclude(run: Run, sets: _Sets, training: Arrays) -> None:
     """Evaluate the kept weights on the test set, and learn how large their errors are."""
     description = read_model(run.folder)
     load_weights(run.folder, run.kept, description.get("checksums", {}).get(WEIGHTS))
     losses = description["losses"] | {"test": evaluate_loss(run.kept, sets.held_out(sets.data.test))}
-    model = NNLOD(sets.data.grid, run.kept, description | {"losses": losses})
-    refit_error_estimates(model, sets.data, run.settings.seed, training_fields)
+    model = NNLOD(sets.data.grid, run.kept, description | {"losses": losses}, form=sets.data.form)
+    refit_error_estimates(model, sets.data, run.settings.seed, training)
     model.save(run.folder)
 
 
@@ -290,17 +294,20 @@ class _Sets:
         """Blocks that need not be independent: a field at once where the network can share work in it."""
         return self._blocks(arrays, self._whole)
 
-    def fields(self, arrays: Arrays) -> Batch:
-        """Whole fields as one batch."""
-        return self._blocks(arrays, self.data.grid.coarse)[torch.arange(len(arrays[0]))]
+    def fields(self, arrays: Arrays, most: int) -> Batch:
+        """The first fields, whole, as one batch."""
+        samples = self.data.samples(arrays)
+        some = Samples(samples.Z[:most], samples.S[:most], samples.marks[:most])
+        return self._blocks(some, self.data.grid.coarse)[torch.arange(min(most, len(some.Z)))]
 
     def _blocks(self, arrays: Arrays, block: tuple[int, ...]) -> Blocks:
-        Z, S = arrays
+        data = self.data
+        samples = of_unit_size(data.grid, data.window, data.samples(arrays))
         if self._homogeneous:
-            Z, S = without_level(self.data.grid, Z, S)
+            samples = without_level(data.window, samples)
         else:
-            check_size(S)
-        return Blocks(self.data.grid, Z, S, block, self._device)
+            check_size(samples.S)
+        return Blocks(data.window, samples, block, self._device)
 
 
 def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:
@@ -330,15 +337,16 @@ def _precision(settings: TrainingSettings) -> Iterator[None]:
             place.allow_tf32 = value
 
 
-def _initialise(module: nn.Module, name: str, grid: Grid, model: str) -> None:
+def _initialise(module: nn.Module, name: str, window: Window, model: str) -> None:
     """Transfer learning: start from the weights of another model."""
     source = find_model(model)
     description = read_model(source)
-    own = Grid.from_dict(description["grid"])
-    if description["network"]["name"] != name or own != grid:
-        texts = told_apart(own, grid)
-        given = f"{description['network']['name']!r} network for {texts[0]}"
-        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {texts[1]}.")
+    own = Window.of(Grid.from_dict(description["grid"]))
+    if "window" in description:
+        own = Window.from_dict(description["window"])
+    if description["network"]["name"] != name or own != window:
+        given = f"{description['network']['name']!r} network for the window {own}"
+        raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {window}.")
     load_weights(source, module, description.get("checksums", {}).get(WEIGHTS))
 
 

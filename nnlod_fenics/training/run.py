@@ -152,16 +152,17 @@ class Run:
         taken = share if len(share) else torch.zeros(1, dtype=torch.long)  # every process takes part in every step
         batch = blocks[part[taken]]
         if self.settings.augment:
-            symmetries = symmetries_of(blocks.grid)
+            symmetries = symmetries_of(blocks.window)
             seed = seed_sequence(self.settings.seed, Stream.SYMMETRY, *index)
             turns = symmetries[np.random.default_rng(seed).integers(len(symmetries), size=len(part))]
-            batch = turned(blocks.grid, batch, blocks.block[0], torch.from_numpy(turns)[taken])
+            batch = turned(blocks.window, batch, blocks.block[0], torch.from_numpy(turns)[taken])
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = self.settings.rate(epoch)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.settings.amp == "bf16"):
-            predicted = self._parallel(batch.Z, batch.inside)
+            predicted = self._parallel(batch.Z, batch.domain)
         weight = len(part) * blocks.count_active(part[share]) / blocks.count_active(part)  # the share's, in blocks
-        loss = relative_loss(predicted.to(batch.S.dtype), batch.S) * weight
+        columns = blocks.window.matrix_shape[1]
+        loss = relative_loss(predicted.to(batch.S.dtype), batch.S, columns) * weight
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)

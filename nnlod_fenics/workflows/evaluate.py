@@ -120,7 +120,7 @@ def _calibration(model: NNLOD, dataset: Dataset, error: Array, folder: Path) -> 
 def _errors(model: NNLOD, dataset: Dataset) -> Array:
     """Relative errors of the local matrices of the test set, of elements of D."""
     grid, test = model.grid, dataset.split().test
-    errors = [matrix_errors(model.local_matrices(grid, dataset.A(k)), dataset.S(k)) for k in test]
+    errors = [matrix_errors(model.local_matrices(grid, dataset.A(k)), dataset.matrices([k])[0]) for k in test]
     return np.concatenate([values[grid.active_elements] for values in errors])
 
 

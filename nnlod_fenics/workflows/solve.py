@@ -81,7 +81,7 @@ def solve_problem(
     grid = _grid(config, surrogate, given)
     problem = config.problem.make(grid, source)
     if method == "nn" and surrogate is None:
-        surrogate = NNLOD.load(find_shipped(grid.as_dict(), config.resolved()["field"] if given is None else None))
+        surrogate = NNLOD.load(find_shipped(grid, config.resolved()["field"] if given is None else None))
     A = _draw(config, grid, surrogate, seed) if given is None else check_coefficient(grid, given)
     if surrogate is not None and A.ndim == grid.dim and (distance := surrogate.out_of_range(grid, A)) > 0:
         tell(f"log A lies {distance:.2g} training ranges outside of the range of the training fields.")

@@ -21,7 +21,8 @@ from nnlod_fenics.runtime.launcher import available_cores
 from nnlod_fenics.runtime.progress import tell
 from nnlod_fenics.runtime.streams import Stream
 from nnlod_fenics.solvers import Solution, solve
-from nnlod_fenics.training import Blocks, TrainingData, train
+from nnlod_fenics.training import Blocks, Samples, TrainingData, train
+from nnlod_fenics.window import domain_marks
 from nnlod_fenics.workflows.evaluate import compare
 from nnlod_fenics.workflows.generation import launch_generation
 from nnlod_fenics.workflows.reproduce.cache import Cache, Stage
@@ -211,10 +212,11 @@ class Pipeline:
         losses = {}
         for name, members in (sets | {"test, large set": common}).items():
             fields, matrices = dataset.fields(members), dataset.matrices(members)
-            patches = Blocks(dataset.grid, fields, matrices, device=self.device)
+            samples = Samples(fields, matrices, domain_marks(dataset.grid)[None])
+            patches = Blocks(dataset.window, samples, device=self.device)
             with torch.inference_mode():
                 losses[name] = [
-                    float(relative_loss(model.network(batch.Z, batch.inside), batch.S))
+                    float(relative_loss(model.network(batch.Z, batch.domain), batch.S))
                     for batch in patches.batches(self.scale.grid.num_elements)
                 ]
         return losses

@@ -146,5 +146,5 @@ def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str
         The data.
     """
     grid = dataset.grid
-    law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
+    law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     return TrainingData.online(OnlineDataset(grid, law, seed, realizations, device=device), dataset)

@@ -38,7 +38,7 @@ def _lognormal(dim: int, cells: Any, lengths: Any = None, element: Any = None, *
     return LognormalField(dim, cells, lengths=lengths, element=element, **given)
 
 
-def _mixture(dim: int, cells: Any, laws: Any, lengths: Any = None, element: Any = None) -> MixtureField:
+def _mixture(dim: int, cells: Any, laws: Any = None, lengths: Any = None, element: Any = None) -> MixtureField:
     """A mixture.
 
     Args:
@@ -54,7 +54,7 @@ def _mixture(dim: int, cells: Any, laws: Any, lengths: Any = None, element: Any 
     return MixtureField(_parts(tables, dim, cells, lengths, element), weights)
 
 
-def _sum(dim: int, cells: Any, laws: Any, lengths: Any = None, element: Any = None) -> SumField:
+def _sum(dim: int, cells: Any, laws: Any = None, lengths: Any = None, element: Any = None) -> SumField:
     """A sum.
 
     Args:

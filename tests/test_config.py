@@ -263,11 +263,20 @@ def test_the_printed_file_has_every_key_once():
             assert not set(stated[section]) & commented
 
 
-@pytest.mark.parametrize("kind", ["lognormal", "hierarchical", "uniform"])
+ONLY_IF_GIVEN = {
+    "lognormal": {"mean", "angles", "conditions", "unit"},
+    "hierarchical": {"mean", "angles", "conditions", "unit", "anisotropy", "covariance"},
+    "uniform": set(),
+    "two-phase": {"mean", "angles", "unit", "anisotropy", "covariance"},
+    "layered": {"mean", "angles", "unit"},
+    "trend": {"angles", "unit"},
+}
+
+
+@pytest.mark.parametrize("kind", ONLY_IF_GIVEN)
 def test_the_keys_of_a_field_are_those_of_its_law(kind):
     entries = describe_settings()[f'field, kind = "{kind}"']
-    only_if_given = set() if kind == "uniform" else {"mean", "angles", "conditions"}
-    assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings()) | only_if_given
+    assert {entry.key for entry in entries} == set(make_field({"kind": kind}, 2, 4).settings()) | ONLY_IF_GIVEN[kind]
     given = tomllib.loads("\n".join(f"{entry.key} = {entry.default}" for entry in entries if entry.default))
     expected = make_field(load_config(None, [f"field.kind={kind}"]).field, 2, 4).settings()
     assert make_field(given, 2, 4).settings() == expected

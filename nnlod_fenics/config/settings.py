@@ -126,7 +126,7 @@ class Config(Settings):
     def make_field(self) -> FieldLaw:
         """The law of the coefficient on the grid's T_ε."""
         grid = self.make_grid()
-        return make_field(self.field, grid.dim, grid.coefficient, grid.lengths)
+        return make_field(self.field, grid.dim, grid.coefficient, grid.lengths, grid.widths)
 
     def resolved(self) -> dict[str, Any]:
         """Every setting that a dataset or a model depends on with its default filled in, as stored with them."""

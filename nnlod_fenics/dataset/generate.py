@@ -18,7 +18,15 @@ from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
 from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.fields import PARAMETERS, FieldLaw, check_law, check_sample, make_field, settings_of_law
+from nnlod_fenics.fields import (
+    PARAMETERS,
+    FieldLaw,
+    check_law,
+    check_sample,
+    make_field,
+    names_of_parameters,
+    settings_of_law,
+)
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.lod.local import matrices_with_loads
 from nnlod_fenics.runtime.folder import output_folder
@@ -82,7 +90,11 @@ def generate(
     comm = world() if comm is None else comm
     folder = Path(output)
     mesh = config.make_grid() if grid is None else grid
-    given = make_field(config.field, mesh.dim, mesh.coefficient, mesh.lengths) if law is None else check_law(law)
+    given = (
+        make_field(config.field, mesh.dim, mesh.coefficient, mesh.lengths, mesh.widths)
+        if law is None
+        else check_law(law)
+    )
     header = _header(config, mesh, given, own=law is not None)
     with ExitStack() as stack:
 
@@ -103,8 +115,9 @@ def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
     settings = config.resolved() | {"grid": grid.as_dict()}
     if own:
         settings["field"] = settings_of_law(law)
-    found = check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters
-    names = PARAMETERS + tuple(sorted(set(found) - set(PARAMETERS)))
+    found = {*check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters}
+    found |= set(names_of_parameters(law))
+    names = PARAMETERS + tuple(sorted(found - set(PARAMETERS)))
     count, block = config.dataset.realizations, config.dataset.block
     identity = identity_of({section: settings[section] for section in ("grid", "field", "dataset")})
     return Header(grid, settings, count, block, software_versions(), parameters=names, identity=identity)
@@ -157,7 +170,7 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Blo
         if unknown := sorted(set(sample.parameters) - set(header.parameters)):
             raise InputError(
                 f"law must give every realization the parameters of the first one, {list(header.parameters)}; "
-                f"realization {k} has {unknown[0]!r} too."
+                f"realization {k} has {unknown[0]!r} too; state all names in law.parameter_names."
             )
         parameters.append([sample.parameters.get(name, np.nan) for name in header.parameters])
         origin.append([settings["seed"], k])

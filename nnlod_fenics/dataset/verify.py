@@ -96,7 +96,7 @@ def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> Non
     """Whether a field is the one that its law gives for its seed and number, with its parameters."""
     try:
         grid = dataset.grid
-        law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
+        law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     except InputError:  # a law of a user's own that is not registered here
         return
     seed, number = map(int, dataset.column("origin", [k])[0])

@@ -3,59 +3,52 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from nnlod_fenics.fields.arguments import check_number
 from nnlod_fenics.fields.box import Box
 from nnlod_fenics.fields.conditions import parse_conditions
-from nnlod_fenics.fields.covariance import check_angles, covariance_model, settings_of_angles
-from nnlod_fenics.fields.embedding import CirculantEmbedding
-from nnlod_fenics.fields.kriging import Kriging
-from nnlod_fenics.fields.laws import FieldSample, axis_names
-from nnlod_fenics.fields.parameters import Parameter
-from nnlod_fenics.runtime.streams import generator
-
-if TYPE_CHECKING:
-    import gstools
+from nnlod_fenics.fields.gaussian import GaussianFamily
+from nnlod_fenics.fields.parameters import parse_parameter
+from nnlod_fenics.fields.parametric import ParametricField
 
 __all__ = ["HierarchicalField"]
 
-_KEPT_BYTES = 2**28  # of embeddings that a hierarchical field keeps for its next draws
+_LENGTHS = {"uniform": [0.05, 0.25]}
 
 
-class _Sampler(NamedTuple):
-    embedding: CirculantEmbedding
-    kriging: Kriging | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.embedding.nbytes + (0 if self.kriging is None else self.kriging.nbytes)
-
-
-class HierarchicalField:
+class HierarchicalField(ParametricField):
     """A = exp(Z) where the parameters of Z are drawn first, then Z given them (section 6 of the paper).
 
-    The variance scales a field and costs nothing. Each (ρ, ν) needs its own circulant embedding: they are kept,
-    up to 256 MiB, where both come from finite lists, and are built anew for each realization elsewhere.
+    The variance scales a field and costs nothing; the other parameters need an embedding each, see
+    :class:`nnlod_fenics.fields.gaussian.GaussianFamily`.
 
     Args:
         dim: Space dimension.
         cells: Cells of T_ε per axis, x first; an integer where all axes have the same.
-        variance: Law of σ².
-        correlation_length: Law of ρ, or those of one per axis, x first, independent of each other.
-        smoothness: Law of ν.
-        angles: Fixed angles by which the axes are turned, see :func:`nnlod_fenics.fields.covariance_model`.
-        mean: Fixed mean of log A.
-        conditions: Measured values of log A, see :class:`nnlod_fenics.fields.LognormalField`. Each field takes them
-            given its parameters; the laws of the parameters are not conditioned on them.
+        variance: Variance σ² of log A: a positive number, or the law of one, {uniform = [a, b]}, {loguniform = [a, b]},
+            {choice = [a, b, …]} or {cycle = [a, b, …]}.
+        correlation_length: Correlation length ρ, in the units of D; a number or a law, or a list of them, one per axis,
+            x first.
+        smoothness: Smoothness ν of the Matérn covariance, which has 0.5 by default; a number or a law.
+        angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
+            d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll; numbers or laws.
+        mean: Mean of log A.
+        conditions: Measured values that log A takes: rows of d coordinates, x first, and the value, or the name of a
+            .csv or .npy file with such rows. Fields take them given their parameters, whose laws stay as they are.
+        anisotropy: Ratio of the correlation length, which is along x before it is turned, to that along the other
+            axes; a number or a law.
+        covariance: Name of a GSTools covariance model.
+        unit: Unit of the correlation lengths: D, or H, the width of a coarse element.
         lengths: Side lengths of D, x first, or one number; 1 if None.
+        element: Widths of a coarse element, x first, or one number; needed for unit H.
 
     Attributes:
-        parameters: Laws of the parameters by name, in the order in which they are drawn.
-        covariance_error: Largest one of the realizations so far, see :class:`nnlod_fenics.fields.CirculantEmbedding`.
+        family: The Gaussian fields, of variance 1.
 
     Raises:
         InputError: If an argument does not fit.
@@ -65,77 +58,43 @@ class HierarchicalField:
         self,
         dim: int,
         cells: int | Sequence[int],
-        variance: Parameter,
-        correlation_length: Parameter | Sequence[Parameter],
-        smoothness: Parameter,
-        angles: float | Sequence[float] | None = None,
+        variance: Any = 1.0,
+        correlation_length: Any = _LENGTHS,
+        smoothness: Any = None,
+        angles: Any = None,
         mean: float = 0.0,
         conditions: Sequence[Sequence[float]] | str | None = None,
+        anisotropy: Any = None,
+        covariance: str = "Matern",
+        unit: str = "D",
         lengths: float | Sequence[float] | None = None,
+        element: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
         self.dim, self.cells = self.box.dim, self.box.short_cells
         check_number("field.mean", mean)
         self.mean = float(mean)
-        self.angles = check_angles(dim, angles)
-        single = isinstance(correlation_length, Parameter)
-        self._names = axis_names("correlation_length", None if single else dim)
-        each = [correlation_length] if isinstance(correlation_length, Parameter) else correlation_length
-        self.parameters = (
-            {"variance": variance} | dict(zip(self._names, each, strict=True)) | {"smoothness": smoothness}
-        )
-        for extreme in (min, max):  # now, not at the unlucky realization
-            self._model({name: extreme(law.values) for name, law in self.parameters.items()})
         self.conditions = parse_conditions(dim, conditions)
-        self._observed = None if self.conditions is None else self.conditions.on(self.box)
-        self.covariance_error = 0.0
-        self._samplers: OrderedDict[tuple[float, ...], _Sampler] = OrderedDict()
+        observed = None if self.conditions is None else self.conditions.on(self.box)
+        covered = (correlation_length, smoothness, covariance, anisotropy, angles, unit, element)
+        variances = parse_parameter("variance", variance)
+        self.family = GaussianFamily(self.box, *covered, observed)
+        self.parameters = {"variance": variances} | self.family.parameters
 
-    def _model(self, drawn: dict[str, float]) -> gstools.CovModel:
-        lengths = [drawn[name] for name in self._names]
-        length = lengths[0] if self._names == ["correlation_length"] else lengths
-        return covariance_model("Matern", self.dim, drawn["variance"], length, drawn["smoothness"], self.angles or None)
+    @property
+    def covariance_error(self) -> float:
+        """Largest one of the realizations so far, see :class:`nnlod_fenics.fields.CirculantEmbedding`."""
+        return self.family.covariance_error
 
-    def sample(self, seed: int, index: int, stage: int = 0) -> FieldSample:
-        """Draw the parameters, then the field; see :class:`FieldLaw`."""
-        rng = generator(seed, stage, index)
-        drawn = {name: law.draw(rng, index) for name, law in self.parameters.items()}
-        sampler = self._sampler(drawn)
+    def draw(self, rng: np.random.Generator, drawn: dict[str, float]) -> npt.NDArray[np.float64]:
+        """See :class:`ParametricField`."""
+        sampler = self.family.sampler(drawn)
         Z = math.sqrt(drawn["variance"]) * sampler.embedding.draw(rng)
         Z = Z + self.mean if self.mean else Z
-        return FieldSample(Z if sampler.kriging is None else sampler.kriging.corrected(Z), drawn)
-
-    def _sampler(self, drawn: dict[str, float]) -> _Sampler:
-        """That of a field of these parameters but of variance 1."""
-        key = tuple(value for name, value in drawn.items() if name != "variance")
-        sampler = self._samplers.pop(key, None)
-        if sampler is None:
-            model = self._model(drawn | {"variance": 1.0})
-            embedding = CirculantEmbedding(model, self.box.cells, warn=False, lengths=self.box.lengths)
-            self._tell(embedding)
-            sampler = _Sampler(embedding, None if self._observed is None else Kriging(embedding, self._observed))
-        if all(law.finite for name, law in self.parameters.items() if name != "variance"):
-            self._samplers[key] = sampler
-            while len(self._samplers) > 1 and sum(kept.nbytes for kept in self._samplers.values()) > _KEPT_BYTES:
-                self._samplers.popitem(last=False)
-        return sampler
-
-    def _tell(self, embedding: CirculantEmbedding) -> None:
-        if embedding.covariance_error > 0 and self.covariance_error == 0:
-            others = "Other realizations may have such an error too; covariance_error keeps the largest."
-            warnings.warn(f"{embedding.account} {others}", stacklevel=4)
-        self.covariance_error = max(self.covariance_error, embedding.covariance_error)
+        return Z if sampler.kriging is None else sampler.kriging.corrected(Z)
 
     def settings(self) -> dict[str, Any]:
         """The law as a configuration section."""
-        laws = {name: law.settings() for name, law in self.parameters.items()}
-        lengths = [laws[name] for name in self._names]
-        result: dict[str, Any] = {
-            "kind": "hierarchical",
-            "variance": laws["variance"],
-            "correlation_length": lengths[0] if self._names == ["correlation_length"] else lengths,
-            "smoothness": laws["smoothness"],
-        }
-        result |= {"angles": settings_of_angles(self.angles)} if self.angles else {}
+        result = {"kind": "hierarchical", "variance": self.parameters["variance"].settings()} | self.family.settings()
         result |= {"mean": self.mean} if self.mean else {}
         return result | ({} if self.conditions is None else {"conditions": self.conditions.settings()})

@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from nnlod_fenics.errors import InputError
 
-__all__ = ["PARAMETERS", "FieldLaw", "FieldSample", "axis_names", "check_law", "check_sample", "settings_of_law"]
+__all__ = [
+    "PARAMETERS",
+    "FieldLaw",
+    "FieldSample",
+    "axis_names",
+    "check_law",
+    "check_sample",
+    "names_of_parameters",
+    "settings_of_law",
+]
 
 PARAMETERS = ("variance", "correlation_length", "smoothness")  # of the laws of this package
 """Names of the parameters of the laws of this package."""
@@ -46,7 +55,8 @@ class FieldLaw(Protocol):
     """A law of random coefficients on the cells of T_ε.
 
     Any object with a method ``sample`` is one; ``settings`` is needed where a law is to be found again from a file: a
-    dataset, a model. See :func:`nnlod_fenics.register_field`.
+    dataset, a model. See :func:`nnlod_fenics.register_field`. A law whose realizations differ in the names of their
+    parameters has an attribute ``parameter_names`` with all of them.
 
     Example:
         >>> class Layers:
@@ -82,6 +92,12 @@ def settings_of_law(law: FieldLaw) -> dict[str, Any]:
     """The law as a configuration section; of one that has none, its class alone, which no file gives back."""
     settings = getattr(law, "settings", None)
     return dict(settings()) if callable(settings) else {"kind": f"{type(law).__module__}.{type(law).__qualname__}"}
+
+
+def names_of_parameters(law: FieldLaw) -> tuple[str, ...]:
+    """Names of all parameters that a realization can have: those that the law states, or those of one realization."""
+    stated = getattr(law, "parameter_names", None)
+    return tuple(law.sample(0, 0).parameters if stated is None else stated)
 
 
 def check_law(law: Any) -> FieldLaw:

@@ -17,6 +17,7 @@ from nnlod_fenics.fields.embedding import CirculantEmbedding
 from nnlod_fenics.fields.kriging import Kriging
 from nnlod_fenics.fields.laws import FieldSample, axis_names
 from nnlod_fenics.fields.spectrum import isometry
+from nnlod_fenics.fields.units import unit_length
 from nnlod_fenics.runtime.streams import generator
 
 __all__ = ["LognormalField"]
@@ -43,6 +44,8 @@ class LognormalField:
         conditions: Measured values that log A takes: rows of d coordinates, x first, and the value, or the name of a
             .csv or .npy file with such rows. A value is that of the cell around its point.
         lengths: Side lengths of D, x first, or one number; 1 if None.
+        unit: Unit of the correlation lengths: D, or H, the width of a coarse element.
+        element: Widths of a coarse element, x first, or one number; needed for unit H.
 
     Note:
         GSTools' generators pass each seed through a draw from 65,535 numbers, so no more streams exist:
@@ -67,6 +70,8 @@ class LognormalField:
         mean: float = 0.0,
         conditions: Sequence[Sequence[float]] | str | None = None,
         lengths: float | Sequence[float] | None = None,
+        unit: str = "D",
+        element: float | Sequence[float] | None = None,
     ) -> None:
         self.box = Box.of(dim, cells, lengths)
         if sampler not in _SAMPLERS:
@@ -78,6 +83,11 @@ class LognormalField:
         if smoothness is None and covariance == "Matern":
             smoothness = 0.5
         self.model = covariance_model(covariance, dim, variance, correlation_length, smoothness, angles)
+        self.unit = unit
+        if (width := unit_length(unit, element)) != 1:
+            listed = as_list(correlation_length)
+            scaled = [width * each for each in listed] if listed else width * correlation_length  # type: ignore[operator]
+            self.model = covariance_model(covariance, dim, variance, scaled, smoothness, angles)
         self.smoothness, self.angles = smoothness, check_angles(dim, angles)
         self.correlation_lengths = tuple(map(float, as_list(correlation_length) or [correlation_length]))
         self._anisotropic = as_list(correlation_length) is not None
@@ -130,4 +140,5 @@ class LognormalField:
         if self.angles:
             result["angles"] = settings_of_angles(self.angles)
         result |= {"mean": self.mean} if self.mean else {}
+        result |= {"unit": self.unit} if self.unit != "D" else {}
         return result | ({} if self.conditions is None else {"conditions": self.conditions.settings()})

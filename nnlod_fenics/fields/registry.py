@@ -10,20 +10,22 @@ from typing import Any, NamedTuple
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.composite import MixtureField, SumField
 from nnlod_fenics.fields.conditions import parse_conditions
+from nnlod_fenics.fields.directed import LayeredField, TrendField
 from nnlod_fenics.fields.hierarchical import HierarchicalField
 from nnlod_fenics.fields.laws import PARAMETERS, FieldLaw, settings_of_law
 from nnlod_fenics.fields.lognormal import LognormalField
 from nnlod_fenics.fields.parameters import Parameter, parse_lengths, parse_parameter
+from nnlod_fenics.fields.twophase import TwoPhaseField
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
 __all__ = ["FieldKey", "check_field", "describe_fields", "make_field", "register_field"]
 
-_LENGTHS = {"uniform": [0.05, 0.25]}
-_NO_KEYS = {"dim", "cells", "lengths", "self"}
+_NO_KEYS = {"dim", "cells", "lengths", "element", "self"}
 
 
-def _lognormal(dim: int, cells: Any, lengths: Any = None, **given: Any) -> LognormalField:
+def _lognormal(dim: int, cells: Any, lengths: Any = None, element: Any = None, **given: Any) -> LognormalField:
     for name in PARAMETERS:
         if name in given:
             laws = (
@@ -33,46 +35,70 @@ def _lognormal(dim: int, cells: Any, lengths: Any = None, **given: Any) -> Logno
                 raise InputError(
                     f"field.{name} is random, which needs field.kind = 'hierarchical', got {given[name]!r}."
                 )
-    return LognormalField(dim, cells, lengths=lengths, **given)
+    return LognormalField(dim, cells, lengths=lengths, element=element, **given)
 
 
-def _hierarchical(
-    dim: int,
-    cells: Any,
-    variance: Any = 1.0,
-    correlation_length: Any = _LENGTHS,
-    smoothness: Any = 0.5,
-    angles: Any = None,
-    mean: Any = 0.0,
-    conditions: Any = None,
-    lengths: Any = None,
-) -> HierarchicalField:
-    """A hierarchical field.
+def _mixture(dim: int, cells: Any, laws: Any = None, lengths: Any = None, element: Any = None) -> MixtureField:
+    """A mixture.
 
     Args:
         dim: Space dimension.
         cells: Cells of T_ε per axis.
-        variance: Variance σ² of log A: a positive number, or the law of one, {uniform = [a, b]}, {loguniform = [a, b]},
-            {choice = [a, b, …]} or {cycle = [a, b, …]}.
-        correlation_length: Correlation length ρ, in the units of D; a number or a law, or a list of them, one per axis,
-            x first.
-        smoothness: Smoothness ν of the Matérn covariance; a number or a law.
-        angles: Angles in radians by which the axes of the correlation lengths are turned, in GSTools' convention: for
-            d = 2 one, counterclockwise from x to y; for d = 3 a list of yaw, pitch and roll.
-        mean: Mean of log A.
-        conditions: Measured values that log A takes: rows of d coordinates, x first, and the value, or the name of a
-            .csv or .npy file with such rows. Fields take them given their parameters, whose laws stay as they are.
+        laws: A list of laws, each a table as [field] itself, and its weight, 1 by default: each realization has one of
+            them, drawn with probabilities in proportion to the weights.
         lengths: Side lengths of D.
+        element: Widths of a coarse element.
     """
-    laws = parse_parameter("variance", variance), parse_lengths(dim, correlation_length)
-    smooth = parse_parameter("smoothness", smoothness)
-    return HierarchicalField(dim, cells, *laws, smooth, angles, mean, conditions, lengths)
+    tables = _tables("mixture", laws)
+    weights = [table.pop("weight", 1.0) for table in tables]
+    return MixtureField(_parts(tables, dim, cells, lengths, element), weights)
+
+
+def _sum(dim: int, cells: Any, laws: Any = None, lengths: Any = None, element: Any = None) -> SumField:
+    """A sum.
+
+    Args:
+        dim: Space dimension.
+        cells: Cells of T_ε per axis.
+        laws: A list of laws, each a table as [field] itself: log A is the sum of independent fields of all of them.
+        lengths: Side lengths of D.
+        element: Widths of a coarse element.
+    """
+    return SumField(_parts(_tables("sum", laws), dim, cells, lengths, element))
+
+
+def _tables(kind: str, laws: Any) -> list[dict[str, Any]]:
+    """Copies of the tables of laws of a mixture or a sum."""
+    if not isinstance(laws, (list, tuple)) or not all(isinstance(table, dict) for table in laws):
+        raise InputError(f"field.laws of a {kind} must be a list of tables [[field.laws]], got {laws!r}.")
+    for number, table in enumerate(laws):
+        if "conditions" in table:
+            raise InputError(f"field.laws[{number}].conditions: the laws of a {kind} take no measured values.")
+    return [dict(table) for table in laws]
+
+
+def _parts(tables: list[dict[str, Any]], dim: int, cells: Any, lengths: Any, element: Any) -> list[FieldLaw]:
+    laws = []
+    for number, table in enumerate(tables):
+        try:
+            laws.append(make_field(table, dim, cells, lengths, element))
+        except InputError as error:
+            reason = str(error)
+            place = f"field.laws[{number}]"
+            own = reason.startswith("field.")
+            raise InputError(f"{place}.{reason.removeprefix('field.')}" if own else f"{place}: {reason}") from None
+    return laws
 
 
 _FACTORIES: dict[str, Callable[..., FieldLaw]] = {
     "lognormal": _lognormal,
-    "hierarchical": _hierarchical,
+    "hierarchical": HierarchicalField,
     "uniform": UniformlyEllipticField,
+    "two-phase": TwoPhaseField,
+    "layered": LayeredField,
+    "trend": TrendField,
+    "sum": _sum,
+    "mixture": _mixture,
 }
 _SIGNATURES: dict[str, Callable[..., Any]] = {"lognormal": LognormalField}  # where it says more than the factory
 
@@ -86,7 +112,9 @@ def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
             :class:`FieldLaw`, whose ``settings()`` are the section again. ``cells`` is an integer where all axes have
             the same number of cells, a tuple, x first, elsewhere. On another box than the unit cube the factory
             is called with ``lengths=`` too, the tuple of side lengths, x first, if it has an argument of that name; if
-            it has none, such boxes are refused. ``dim``, ``cells`` and ``lengths`` are no keys of the section.
+            it has none, such boxes are refused. If it has an argument ``element``, it gets the tuple of widths of a
+            coarse element there wherever these are known. ``dim``, ``cells``, ``lengths`` and ``element`` are no keys
+            of the section.
 
     Raises:
         InputError: If the name is taken by another factory, or the factory cannot be called.
@@ -108,19 +136,33 @@ def make_field(
     dim: int,
     cells: int | Sequence[int],
     lengths: float | Sequence[float] | None = None,
+    element: float | Sequence[float] | None = None,
 ) -> FieldLaw:
     """Make the law that a configuration section describes.
 
     Args:
-        settings: ``kind`` (``"lognormal"``, ``"hierarchical"``, ``"uniform"``, or a registered one) and its keys:
-            ``variance``, ``correlation_length``, ``smoothness``, ``angles``, ``mean``, ``covariance``, ``sampler``; the
-            first three of a hierarchical field may be ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``,
-            ``{choice = [...]}`` or ``{cycle = [...]}``; a correlation length may be a list of one entry per axis, x
-            first; ``conditions``, measured values ``[[x, y, log_A], …]`` that fields of these two kinds take, or the
-            name of a file with them; ``alpha``, ``beta`` for uniformly elliptic coefficients.
+        settings: ``kind`` and the keys of that kind; ``nnlod settings`` prints all of them with their meaning.
+
+            ``"lognormal"``: ``variance``, ``correlation_length`` (one, or one per axis, x first), ``smoothness``,
+            ``angles``, ``mean``, ``covariance``, ``sampler``, ``unit``, and ``conditions``, measured values ``[[x, y,
+            log_A], …]`` or the name of a file with them.
+
+            ``"hierarchical"``: the same but for ``sampler``; and ``anisotropy``. All but the mean and the measured
+            values may be random: ``{uniform = [a, b]}``, ``{loguniform = [a, b]}``, ``{choice = [...]}`` or
+            ``{cycle = [...]}``. So may the numbers of the next three.
+
+            ``"two-phase"``: ``contrast``, ``share``, and the keys of the covariance as above. ``"layered"``:
+            ``variance``, ``thickness``, ``angles``, ``mean``, ``unit``. ``"trend"``: ``slope``, ``angles``, ``unit``.
+
+            ``"sum"``: ``laws``, a list of such sections whose fields of log A are added. ``"mixture"``: ``laws``, a
+            list of such sections, each with a ``weight``, one of which is drawn for each realization.
+
+            ``"uniform"``: ``alpha``, ``beta``. Registered ones: what their factories take.
         dim: Space dimension d.
         cells: Cells of T_ε per axis: d integers, x first, or one for all axes. Fields have shape ``cells[::-1]``.
         lengths: Side lengths of the box D, x first, or one number for all axes; 1 if None.
+        element: Widths of a coarse element, ``grid.widths``, or one number for all axes: laws with ``unit = "H"`` need
+            it.
 
     Returns:
         The law.
@@ -135,6 +177,11 @@ def make_field(
         >>> law = make_field({"correlation_length": [0.4, 0.1], "angles": 0.5}, 2, cells=(64, 32), lengths=(2.0, 1.0))
         >>> law.sample(seed=0, index=3).A.shape
         (32, 64)
+        >>> phases = {"kind": "two-phase", "contrast": {"loguniform": [0.1, 10]}, "correlation_length": 2, "unit": "H"}
+        >>> rough = {"kind": "lognormal", "variance": 0.5, "weight": 3}
+        >>> law = make_field({"kind": "mixture", "laws": [rough, phases]}, dim=2, cells=64, element=1 / 16)
+        >>> sorted(law.sample(seed=0, index=2).parameters)
+        ['correlation_length', 'law', 'smoothness', 'variance']
     """
     if not isinstance(settings, dict):
         raise InputError(f"field must be a table of settings, got {settings!r}.")
@@ -157,6 +204,8 @@ def make_field(
                 "argument lengths knows other boxes."
             )
         given["lengths"] = box.lengths
+    if element is not None and "element" in _arguments(_FACTORIES[kind]):
+        given["element"] = element
     return _FACTORIES[kind](dim, box.short_cells, **given)
 
 
@@ -178,7 +227,7 @@ def check_field(settings: dict[str, Any], dim: int) -> dict[str, Any]:
     placeless = {key: settings[key] for key in settings if key != "conditions"} if takes else settings
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of covariance errors on these cells, which nobody samples
-        stated = settings_of_law(make_field(placeless, dim, 2))
+        stated = settings_of_law(make_field(placeless, dim, 2, element=0.5))
     conditions = parse_conditions(dim, settings.get("conditions")) if takes else None
     return stated if conditions is None else stated | {"conditions": conditions.settings()}
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from nnlod_fenics.fields.box import Box
+from nnlod_fenics.fields.radial import matern_correlation
 
 if TYPE_CHECKING:
     import gstools
@@ -24,6 +25,7 @@ __all__ = ["EvenSpectrum", "HalfSpectrum", "Spectrum", "even_fast_size", "isomet
 
 Array = npt.NDArray[np.float64]
 
+_SMOOTHEST = 20.0  # beyond it GSTools takes the Gaussian limit of the Matérn model
 _BLOCK = 2**18  # lags at a time: what GSTools needs for them is several times as much
 
 
@@ -201,8 +203,16 @@ def _at_lags(model: gstools.CovModel, box: Box, lags: list[Any]) -> Array:
     for start in range(0, len(first), rows):
         grid = np.meshgrid(first[start : start + rows], *others, indexing="ij")
         points = np.stack([axis.ravel() for axis in reversed(grid)])
-        values[start : start + rows] = np.reshape(model.cov_spatial(points), grid[0].shape)
+        values[start : start + rows] = np.reshape(_covariance(model, points), grid[0].shape)
     return values
+
+
+def _covariance(model: gstools.CovModel, points: Array) -> Array:
+    """Covariance, without nugget, at lags ``(d, n)``."""
+    if model.name != "Matern" or model.nu > _SMOOTHEST:
+        return np.asarray(model.cov_spatial(points))
+    scaled = (isometry(model) @ points) * (math.sqrt(model.nu) * model.rescale / model.len_scale)
+    return float(model.var) * matern_correlation(np.einsum("in,in->n", scaled, scaled), float(model.nu))
 
 
 def _negative_share(eigenvalues: Array, folded: int) -> float:

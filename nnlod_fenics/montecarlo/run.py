@@ -187,7 +187,7 @@ def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     """
     grid = config.make_grid(None if model is None else model.grid)
     field = config.field if model is None or config.states_field else model.law
-    return grid, make_field(field, grid.dim, grid.coefficient, grid.lengths)
+    return grid, make_field(field, grid.dim, grid.coefficient, grid.lengths, grid.widths)
 
 
 def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functionals: dict[str, Functional]) -> None:

@@ -180,6 +180,6 @@ def fresh_each_epoch(dataset: Dataset, realizations: int, seed: int, device: str
         The data.
     """
     grid = dataset.grid
-    law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
+    law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     source = OnlineDataset(grid, law, seed, realizations, device=device, form=dataset.form, loads=dataset.has_loads)
     return TrainingData.online(source, dataset)

@@ -42,7 +42,7 @@ TOLERANCES = (0.01, 0.02, 0.05)  # of a local matrix, for which the shares of re
 def fresh_realization(model: NNLOD, seed: int, index: int = 0) -> FieldSample:
     """A realization of the law that the model was trained on, in none of its datasets."""
     grid = model.grid
-    law = make_field(model.law, grid.dim, grid.coefficient, grid.lengths)
+    law = make_field(model.law, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     return law.sample(seed, index, stage=Stream.FRESH)
 
 

@@ -159,7 +159,7 @@ def _grid_of_model(config: Config, grid: Grid, shape: tuple[int, ...]) -> Grid:
 
 def _draw(config: Config, grid: Grid, model: NNLOD | None, seed: int | None) -> npt.NDArray[np.float64]:
     field = config.field if model is None or config.states_field else model.law
-    law = make_field(field, grid.dim, grid.coefficient, grid.lengths)
+    law = make_field(field, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     return law.sample(config.dataset.seed if seed is None else seed, 0, stage=Stream.FRESH).A
 
 

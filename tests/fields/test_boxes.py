@@ -250,7 +250,7 @@ def test_settings_give_the_law_back(dim, settings):
         ({"mean": float("inf")}, "field.mean must be a finite number, got inf"),
         ({"kind": "hierarchical", "mean": {"uniform": [1, 2]}}, "field.mean must be a finite number"),
         ({"angles": True}, "angles must be a finite number, got True"),
-        ({"kind": "hierarchical", "angles": []}, r"angles must be one number for d = 2, got \[\]"),
+        ({"kind": "hierarchical", "angles": []}, r"angles must be one number or law for d = 2, got \[\]"),
         ({"kind": "hierarchical", "correlation_length": [0.1] * 3}, r"field\.correlation_length must be"),
         ({"lengths": [1, 2]}, "field.lengths is no setting of a lognormal field"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from sample_covariance import UnitNoise, assert_covariance, lags, law_of, turned_formula
 
 from nnlod_fenics import InputError, load_config
-from nnlod_fenics.fields import hierarchical, lognormal, make_field
+from nnlod_fenics.fields import lognormal, make_field, parametric
 from nnlod_fenics.fields.box import Box
 from nnlod_fenics.fields.conditions import parse_conditions
 
@@ -56,7 +56,7 @@ def mean_and_covariance(law, module, monkeypatch):
         module, "generator", lambda seed, stage, index: NoNoise() if index == 0 else UnitNoise(index - 1)
     )
     mean = law.sample(0, 0).Z.ravel()
-    embedding = law._embedding if module is lognormal else next(iter(law._samplers.values())).embedding
+    embedding = law._embedding if module is lognormal else next(iter(law.family._samplers.values())).embedding
     noises = 2 * embedding.nbytes // 8
     columns = np.stack([law.sample(0, 1 + k).Z.ravel() - mean for k in range(noises)])
     return mean, columns.T @ columns
@@ -91,7 +91,7 @@ def test_hierarchical_fields_are_conditioned_given_their_parameters(monkeypatch)
     parameters = {"kind": "hierarchical", "variance": 2.0, "smoothness": 0.5, "mean": -0.2}
     for rho in (0.3, 0.6):
         law = make_field(parameters | {"correlation_length": rho, "conditions": POINTS[2]}, 2, cells, lengths)
-        own = mean_and_covariance(law, hierarchical, monkeypatch)
+        own = mean_and_covariance(law, parametric, monkeypatch)
         covariance = turned_formula(lags(cells, lengths), 2.0, (rho, rho), (), 0.5)
         values = np.array([row[-1] for row in POINTS[2]])
         wanted = dense_kriging(covariance, observed_by(cells, lengths, 2), values, -0.2)

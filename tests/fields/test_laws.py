@@ -11,7 +11,7 @@ import scipy.stats
 from sample_covariance import FALSE_ALARM, assert_covariance, distances, formula
 
 from nnlod_fenics import InputError
-from nnlod_fenics.fields import LognormalField, hierarchical, make_field
+from nnlod_fenics.fields import LognormalField, gaussian, make_field
 
 
 @pytest.mark.parametrize(
@@ -113,23 +113,23 @@ def test_continuous_parameters_enter_the_field():
 def test_embeddings_are_kept_for_lists_only_and_within_bounds(monkeypatch):
     built = []
 
-    class Counting(hierarchical.CirculantEmbedding):
+    class Counting(gaussian.CirculantEmbedding):
         def __init__(self, *arguments, **options):
             built.append(self)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(hierarchical, "CirculantEmbedding", Counting)
+    monkeypatch.setattr(gaussian, "CirculantEmbedding", Counting)
     lists = make_field({"kind": "hierarchical", "correlation_length": {"choice": [0.1, 0.2, 0.3]}}, 2, 8)
     first = [lists.sample(1, k).Z for k in range(40)]
     assert len(built) == 3
-    monkeypatch.setattr(hierarchical, "_KEPT_BYTES", 2 * built[0].nbytes)
+    monkeypatch.setattr(gaussian, "_KEPT_BYTES", 2 * built[0].nbytes)
     assert all(np.array_equal(lists.sample(1, k).Z, first[k]) for k in range(40))
-    assert len(lists._samplers) == 2 and len(built) > 3
+    assert len(lists.family._samplers) == 2 and len(built) > 3
     built.clear()
     interval = make_field({"kind": "hierarchical", "correlation_length": {"uniform": [0.1, 0.3]}}, 2, 8)
     for k in range(5):
         interval.sample(1, k)
-    assert len(built) == 5 and not interval._samplers
+    assert len(built) == 5 and not interval.family._samplers
 
 
 def test_hierarchical_field_tells_of_covariance_errors_once():

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
-from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
+from nnlod_fenics.dataset.layout import UNSTATED, Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import (
     PARAMETERS,
@@ -113,6 +113,8 @@ def generate(
 def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
     """What the dataset will say of itself; a law of a user's own, given or registered, keeps all its parameters."""
     settings = config.resolved() | {"grid": grid.as_dict()}
+    stated = settings["dataset"].items()
+    settings["dataset"] = {key: value for key, value in stated if key not in UNSTATED or value != UNSTATED[key]}
     if own:
         settings["field"] = settings_of_law(law)
     found = {*check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters}

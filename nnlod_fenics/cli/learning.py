@@ -30,7 +30,7 @@ def demo(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the main job in small: generate, train, solve a fresh realization by FEM, PG-LOD and NN-LOD.
+    """Run the main job in small: generate, train, solve a fresh realization by FEM, LOD and NN-LOD.
 
     Example: nnlod demo -o results/demo
     """
@@ -136,7 +136,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fresh realization.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Evaluate a model as the paper does: test loss, and a fresh realization by FEM, PG-LOD and NN-LOD.
+    """Evaluate a model as the paper does: test loss, and a fresh realization by FEM, LOD and NN-LOD.
 
     Example: nnlod evaluate model --data data -o evaluation
     """

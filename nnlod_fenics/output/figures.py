@@ -23,7 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnlod_fenics.arrays import as_floats, as_numbers
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.grid import Grid
+from nnlod_fenics.grid import Grid, lattice
 from nnlod_fenics.norms import nodal_values
 from nnlod_fenics.output.curves import plot_calibration, plot_loss
 from nnlod_fenics.output.drawing import (
@@ -196,13 +196,14 @@ def plot_cross_sections(
 
 
 def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.ArrayLike]) -> Path:
-    """Draw local matrices S_T as maps: in 2D one picture of the patch nodes for each node of T.
+    """Draw local matrices S_T or K_E as maps: in 2D one picture of the patch nodes for each node of the element.
 
     Args:
         path: The file to write.
         grid: The discretisation.
-        matrices: Local matrices by name (say computed, predicted, difference), each of shape
-            ``grid.local_matrix_shape``; one row of pictures each, one colour scale.
+        matrices: Local matrices by name (say computed, predicted, difference), all of shape
+            ``grid.local_matrix_shape`` or, in the Galerkin form, with as many columns as rows, of which those of the
+            nodes of E are drawn; one row of pictures each, one colour scale.
 
     Returns:
         The path.
@@ -211,11 +212,18 @@ def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.Arr
         InputError: If there is none, or a shape does not fit.
     """
     arrays = {name: as_floats(f"matrix {name!r}", S) for name, S in matrices.items()}
-    for name, S in arrays.items():
-        if S.shape != grid.local_matrix_shape:
-            raise InputError(f"matrix {name!r} must have shape {grid.local_matrix_shape}, got {S.shape}.")
     if not arrays:
         raise InputError("matrices must not be empty.")
+    whole = (grid.num_patch_nodes,) * 2
+    square = next(iter(arrays.values())).shape == whole != grid.local_matrix_shape
+    expected = whole if square else grid.local_matrix_shape
+    for name, S in arrays.items():
+        if S.shape != expected:
+            raise InputError(f"matrix {name!r} must have shape {expected}, got {S.shape}.")
+    if square:
+        own = (grid.ell + lattice(*(2,) * grid.dim)) @ (2 * grid.ell + 2) ** np.arange(grid.dim)
+        arrays = {name: S[:, own] for name, S in arrays.items()}
+    label = "$K_E[i, j]$" if square else "$S_T[i, j]$"
     bound = max(np.abs(S).max() for S in arrays.values()) or 1.0
     # Linear below a hundredth of the greatest entry: the decay in the patch and small differences show.
     norm = SymLogNorm(linthresh=0.01 * bound, linscale=0.5, vmin=-bound, vmax=bound)
@@ -234,8 +242,8 @@ def plot_local_matrix(path: PathLike, grid: Grid, matrices: Mapping[str, npt.Arr
             for j, ax in enumerate(axes[0]):
                 ax.set_title(f"$j = {j + 1}$")
         else:
-            axes[-1, 0].set_xlabel("columns: node $i$ of the patch; rows: node $j$ of $T$")
-        colorbar(fig, image, axes, "$S_T[i, j]$", ticks)
+            axes[-1, 0].set_xlabel(f"columns: node $i$ of the patch; rows: node $j$ of ${'E' if square else 'T'}$")
+        colorbar(fig, image, axes, label, ticks)
         save(fig, path)
     return Path(path)
 

@@ -19,7 +19,7 @@ from nnlod_fenics.solvers import NAMES
 from nnlod_fenics.training import train
 from nnlod_fenics.training.fit import CONTENTS as TRAINING
 from nnlod_fenics.workflows.evaluate import CONTENTS as EVALUATION
-from nnlod_fenics.workflows.evaluate import write_evaluation
+from nnlod_fenics.workflows.evaluate import LOD, write_evaluation
 from nnlod_fenics.workflows.generation import launch_generation
 
 __all__ = ["SETTINGS", "run", "summary"]
@@ -98,7 +98,8 @@ def summary(result: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"seconds: {name}", f"{value:.1f}") for name, value in result["steps"].items()]
     for method, steps in result["seconds"].items():
         detail = ", ".join(f"{step} {value:.3f}" for step, value in steps.items())
-        rows.append((f"seconds: {NAMES[method]}", f"{sum(steps.values()):.3f} ({detail})"))
+        name = LOD[result["form"]] if method == "lod" else NAMES[method]
+        rows.append((f"seconds: {name}", f"{sum(steps.values()):.3f} ({detail})"))
     return rows
 
 

@@ -13,6 +13,7 @@ from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.grid import Grid, told_apart
+from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.network import NNLOD, matrix_errors
 from nnlod_fenics.norms import prolong, relative_l2, spectral_norm
 from nnlod_fenics.output import figures, paraview
@@ -20,12 +21,14 @@ from nnlod_fenics.runtime.files import write_json
 from nnlod_fenics.runtime.folder import Contents, output_folder
 from nnlod_fenics.runtime.streams import Stream
 from nnlod_fenics.solvers import NAMES, Solution, solve
+from nnlod_fenics.window import GALERKIN, PETROV_GALERKIN
 
-__all__ = ["CONTENTS", "compare", "evaluate", "fresh_realization", "write_evaluation"]
+__all__ = ["CONTENTS", "LOD", "compare", "evaluate", "fresh_realization", "matrices_of", "write_evaluation"]
 
 Array = npt.NDArray[np.float64]
 
 METHODS = ("fem", "lod", "nn")
+LOD = {PETROV_GALERKIN: "PG-LOD", GALERKIN: "Galerkin LOD"}  # as figures and reports call them
 _PICTURES = ("coefficient", "cross_sections", "solutions", "differences", "local_matrix", "calibration")
 CONTENTS = Contents(
     "an evaluation",
@@ -46,50 +49,49 @@ def fresh_realization(model: NNLOD, seed: int, index: int = 0) -> FieldSample:
     return law.sample(seed, index, stage=Stream.FRESH)
 
 
-def compare(grid: Grid, solutions: dict[str, Solution]) -> dict[str, float]:
+def compare(grid: Grid, solutions: dict[str, Solution], matrices: tuple[Array, Array]) -> dict[str, float]:
     """Errors of the three solutions of one problem against each other.
 
     Args:
         grid: The discretisation.
-        solutions: Those by ``"fem"``, ``"lod"`` and ``"nn"``.
+        solutions: Those by ``"fem"``, ``"lod"`` and ``"nn"``, the latter two in the same form.
+        matrices: Local matrices of that form, exact and predicted.
 
     Returns:
         Errors by name: of solutions in L²(D), of coarse operators in the spectral norm, of local matrices of the
-        elements of D in the Frobenius norm.
+        elements of D in the Frobenius norm. The exact method is called PG-LOD or Galerkin LOD, the matrix S or K.
     """
+    form = solutions["lod"].form
+    exact, letter = LOD[form], "S" if form == PETROV_GALERKIN else "K"
     u = {name: solution.u for name, solution in solutions.items()}
     fine = {name: u[name] if name == "fem" else prolong(grid, u[name]) for name in u}
     K, predicted = solutions["lod"].K, solutions["nn"].K
-    S, S_predicted = solutions["lod"].S, solutions["nn"].S
-    assert S is not None and S_predicted is not None
     spectral = spectral_norm(K - predicted)
-    difference = matrix_errors(S_predicted, S)[grid.active_elements]
+    difference = matrix_errors(matrices[1], matrices[0])[grid.active_elements]
     deviation, level = (np.nansum(values) for values in (u["nn"] - u["lod"], u["lod"]))
     return {
-        "relative L2 error, NN-LOD against PG-LOD": relative_l2(u["nn"], u["lod"], grid),
-        "relative L2 error, PG-LOD against FEM": relative_l2(fine["lod"], fine["fem"], grid),
+        f"relative L2 error, NN-LOD against {exact}": relative_l2(u["nn"], u["lod"], grid),
+        f"relative L2 error, {exact} against FEM": relative_l2(fine["lod"], fine["fem"], grid),
         "relative L2 error, NN-LOD against FEM": relative_l2(fine["nn"], fine["fem"], grid),
-        "spectral error |S - S_NN|": spectral,
-        "relative spectral error |S - S_NN| / |S|": spectral / spectral_norm(K),
+        f"spectral error |{letter} - {letter}_NN|": spectral,
+        f"relative spectral error |{letter} - {letter}_NN| / |{letter}|": spectral / spectral_norm(K),
         "mean relative error of a local matrix": float(difference.mean()),
         "largest relative error of a local matrix": float(difference.max()),
         "amplitude error, mean of u_NN - u_LOD over mean of u_LOD": float(deviation / level),
     }
 
 
-def _draw(folder: Path, model: NNLOD, A: Array, solutions: dict[str, Solution]) -> None:
-    grid = model.grid
-    named = {NAMES[name]: solution.u for name, solution in solutions.items()}
+def _draw(folder: Path, model: NNLOD, A: Array, solutions: dict[str, Solution], matrices: tuple[Array, Array]) -> None:
+    grid, exact = model.grid, LOD[model.window.form]
+    named = {(exact if name == "lod" else NAMES[name]): solution.u for name, solution in solutions.items()}
     figures.plot_coefficient(folder / "coefficient.png", A, grid=grid)
     figures.plot_cross_sections(folder / "cross_sections.png", named, grid=grid)
     if grid.dim > 1:
         figures.plot_solutions(folder / "solutions.png", named, grid=grid)
         figures.plot_differences(folder / "differences.png", named, grid=grid)
-    S, predicted = solutions["lod"].S, solutions["nn"].S
-    assert S is not None and predicted is not None
-    middle = _middle(grid)
-    matrices = {"PG-LOD": S[middle], "NN-LOD": predicted[middle], "difference": predicted[middle] - S[middle]}
-    figures.plot_local_matrix(folder / "local_matrix.png", grid, matrices)
+    S, predicted = (values[_middle(grid)] for values in matrices)
+    shown = {exact: S, "NN-LOD": predicted, "difference": predicted - S}
+    figures.plot_local_matrix(folder / "local_matrix.png", grid, shown)
     plain = {"u_fem": solutions["fem"].u, "u_lod": solutions["lod"].u, "u_nn": solutions["nn"].u}
     paraview.write_results(folder / "paraview", grid, A, plain)
 
@@ -117,17 +119,24 @@ def _calibration(model: NNLOD, dataset: Dataset, error: Array, folder: Path) -> 
     return {"errors below their estimates": float((error <= estimate).mean()), "tolerances": table}
 
 
-def _errors(model: NNLOD, dataset: Dataset) -> Array:
-    """Relative errors of the local matrices of the test set, of elements of D."""
-    grid, test = model.grid, dataset.split().test
-    errors = [matrix_errors(model.local_matrices(grid, dataset.A(k)), dataset.matrices([k])[0]) for k in test]
-    return np.concatenate([values[grid.active_elements] for values in errors])
+def _errors(model: NNLOD, dataset: Dataset) -> tuple[Array, float]:
+    """Relative errors of the local matrices of the test set, of elements of D; and the loss, that of loads included."""
+    grid, active, errors, of_loads = model.grid, model.grid.active_elements, [], []
+    for k in dataset.split().test:
+        matrices, loads = model.local_system(grid, dataset.A(k))
+        errors.append(matrix_errors(matrices, dataset.matrices([k])[0])[active])
+        if loads is not None:
+            of_loads.append(matrix_errors(loads[..., None], dataset.b(k)[..., None])[active])
+    error, rest = np.concatenate(errors), np.concatenate(of_loads) if of_loads else np.zeros(1)
+    return error, float(np.mean(error**2) + np.mean(rest**2))
 
 
 def evaluate(
     model: NNLOD, output: str | Path, dataset: Dataset | None = None, seed: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Evaluate a model: test loss, and one fresh realization solved by FEM, PG-LOD and NN-LOD.
+    """Evaluate a model: test loss, and one fresh realization solved by FEM, LOD in the model's form, and NN-LOD.
+
+    Right-hand sides have source correctors where the network predicts them, and those of Galerkin LOD always.
 
     Args:
         model: The surrogate.
@@ -141,7 +150,8 @@ def evaluate(
         What ``evaluation.json`` holds.
 
     Raises:
-        InputError: If the dataset is of another grid or the folder already holds an evaluation.
+        InputError: If the dataset is of another grid or form, or has no loads that the network predicts, or the folder
+            already holds an evaluation.
 
     Example:
         >>> result = evaluate(NNLOD.load("lognormal-0.5"), "evaluation", seed=1)
@@ -151,35 +161,52 @@ def evaluate(
     if dataset is not None and dataset.grid != model.grid:
         given, own = told_apart(dataset.grid, model.grid)
         raise InputError(f"dataset is of grid {given}, the model of {own}.")
+    if dataset is not None and dataset.form != model.window.form:
+        raise InputError(f"dataset is of the form {dataset.form!r}, the model of {model.window.form!r}.")
+    if dataset is not None and model.predicts_loads and not dataset.has_loads:
+        raise InputError("dataset must have loads for a model that predicts them; generate it with dataset.loads=true.")
     with output_folder(output, CONTENTS, overwrite=overwrite) as folder:
         return write_evaluation(model, folder, dataset, seed)
 
 
 def write_evaluation(model: NNLOD, folder: Path, dataset: Dataset | None, seed: int) -> dict[str, Any]:
     """:func:`evaluate` into a folder that is held already."""
-    error = None if dataset is None else _errors(model, dataset)
-    test_loss = model.test_loss if error is None else float(np.mean(error**2))
+    error, test_loss = (None, model.test_loss) if dataset is None else _errors(model, dataset)
     A = _fresh(model, dataset, seed)
     solutions = {method: solve(model.grid, A, method, **_options(method, model)) for method in METHODS}
+    matrices = matrices_of(model, A, solutions)
     result: dict[str, Any] = {
         "grid": model.grid.as_dict(),
         "field": model.description["training_set"].get("field"),
         "seed": seed,
+        "form": model.window.form,
+        "network predicts loads": model.predicts_loads,
         "test loss": test_loss if np.isfinite(test_loss) else None,
         "contrast": contrast(A[model.grid.active_cells]),
         "distance from the training range": model.out_of_range(model.grid, A),
-        "errors": compare(model.grid, solutions),
+        "errors": compare(model.grid, solutions, matrices),
         "seconds": {name: solution.seconds for name, solution in solutions.items()},
     }
     if dataset is not None and error is not None and model.estimator is not None:
         result["error estimates"] = _calibration(model, dataset, error, folder)
-    _draw(folder, model, A, solutions)
+    _draw(folder, model, A, solutions, matrices)
     write_json(folder / "evaluation.json", result)
     return result
 
 
 def _options(method: str, model: NNLOD) -> dict[str, Any]:
-    return {"model": model} if method == "nn" else {}
+    if method == "fem":
+        return {}
+    own = {"form": model.window.form} if method == "lod" else {"model": model}
+    return {"source_correctors": model.predicts_loads, **own}
+
+
+def matrices_of(model: NNLOD, A: Array, solutions: dict[str, Solution]) -> tuple[Array, Array]:
+    """Local matrices of the model's form, exact and predicted; a solution in the Galerkin form keeps none."""
+    S, predicted = solutions["lod"].S, solutions["nn"].S
+    if S is not None and predicted is not None:
+        return S, predicted
+    return local_matrices(model.grid, A, form=model.window.form), model.local_matrices(model.grid, A)
 
 
 def _fresh(model: NNLOD, dataset: Dataset | None, seed: int) -> Array:

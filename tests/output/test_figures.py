@@ -169,6 +169,18 @@ def test_local_matrices(shown: list[Figure]) -> None:
     assert (norm.vmin, norm.vmax) == (-2 * abs(S).max(), 2 * abs(S).max())
     line = Grid(1, 4, 8, 1)
     plot_local_matrix("S.png", line, {"computed": np.zeros(line.local_matrix_shape)})
+    assert shown[0].axes[-1].get_ylabel() == "$S_T[i, j]$"
+
+
+def test_local_matrices_of_the_galerkin_form(shown: list[Figure]) -> None:
+    """The columns of the nodes of E: those in the middle of the 4 x 4 nodes around it."""
+    K = RNG.standard_normal((16, 16))
+    plot_local_matrix("K.png", Grid(2, 4, 8, 1), {"computed": K})
+    for j, column in enumerate((5, 6, 9, 10)):
+        np.testing.assert_array_equal(shown[0].axes[j].images[0].get_array(), K[:, column].reshape(4, 4))
+    assert shown[0].axes[-1].get_ylabel() == "$K_E[i, j]$"
+    plot_local_matrix("K.png", Grid(1, 4, 8, 1), {"computed": RNG.standard_normal((4, 4))})
+    assert "node $j$ of $E$" in shown[1].axes[0].get_xlabel()
 
 
 def test_elements(shown: list[Figure]) -> None:
@@ -192,6 +204,7 @@ def test_elements(shown: list[Figure]) -> None:
         lambda path: plot_loss(path, [1.0], [1.0, 2.0]),
         lambda path: plot_loss(path, [], []),
         lambda path: plot_local_matrix(path, Grid(2, 4, 8, 1), {"S": np.ones((3, 3))}),
+        lambda path: plot_local_matrix(path, Grid(2, 4, 8, 1), {"K": np.ones((16, 16)), "S": np.ones((16, 4))}),
         lambda path: plot_local_matrix(path, Grid(2, 4, 8, 1), {}),
         lambda path: plot_elements(path, np.zeros((3, 3)), "error", log=True),
         lambda path: plot_elements(path, np.ones(3), "error"),

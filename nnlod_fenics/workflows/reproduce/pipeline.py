@@ -23,7 +23,7 @@ from nnlod_fenics.runtime.streams import Stream
 from nnlod_fenics.solvers import Solution, solve
 from nnlod_fenics.training import Blocks, Samples, TrainingData, train
 from nnlod_fenics.window import domain_marks
-from nnlod_fenics.workflows.evaluate import compare
+from nnlod_fenics.workflows.evaluate import compare, matrices_of
 from nnlod_fenics.workflows.generation import launch_generation
 from nnlod_fenics.workflows.reproduce.cache import Cache, Stage
 from nnlod_fenics.workflows.reproduce.experiments import (
@@ -193,7 +193,7 @@ class Pipeline:
                 | {"test, large set": float(np.mean(by_field["test, large set"]))},
                 "losses of fields": by_field,
                 "history": read_json(trained.folder / "model" / "loss.json"),
-                "fresh": compare(grid, solutions),
+                "fresh": compare(grid, solutions, matrices_of(model, A, solutions)),
             }
             write_npy(folder / "solutions.npy", np.stack(u))
             write_json(folder / "evaluation.json", content)

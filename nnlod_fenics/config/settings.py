@@ -39,6 +39,13 @@ class DatasetSection(Settings):
         default="petrov-galerkin", description="form of the local matrices: S_T (3.6), or element energy matrices K_E"
     )
     loads: bool = Field(default=False, description="whether what elements add to the load for f = 1 is stored too")
+    domains: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of realizations on random domains, with inactive elements and faces without given u, for "
+        "models that serve all",
+    )
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
     block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
 

@@ -12,12 +12,13 @@ with the datasets
 * ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements; or in the Galerkin
   form ``K``, ``(n, elements, (2ℓ+2)^d, (2ℓ+2)^d)``;
 * ``b``, if wanted: what elements add to the load for f = 1, ``(n, elements, (2ℓ+2)^d)``;
-* ``marks``, if domains are drawn: what elements are and what lies around the box, ``(n, 1/H + 2, …)``: 1 in D, 0 outside
-  where A ∂u/∂n is given, -1 where u is given;
+* ``marks``, if domains are drawn: what elements are and what lies around the box, ``(n, 1/H + 2, …)``: 1 in D, 0
+  outside where A ∂u/∂n is given, -1 where u is given;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
   its law has; the attribute ``names`` tells which;
 * ``origin``: seed and number that the realization was drawn with;
-* ``checksum``: CRC-32 of the bytes of Z, then of the matrices, of b and of the marks if there are any; ``done``: 1 where computed.
+* ``checksum``: CRC-32 of the bytes of Z, of the matrices, and of b and marks if there are any; ``done``: 1 where
+  computed.
 
 The attribute ``config`` of the file holds the settings as JSON, the grid among them; where they are too long for an
 attribute (a mask of many runs, thousands of measured values), it is a dataset of this name.
@@ -248,7 +249,7 @@ def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
             ["element", "node of the patch", "node of the patch"],
         ),
         "marks": (
-            "what elements are: 1 in D, 0 outside where A du/dn is given, -1 where u is given; one layer around the box",
+            "what elements are, with one layer around the box: 1 in D, 0 where A ∂u/∂n is given, -1 where u is given",
             "1",
             [f"element {axis}" for axis in "zyx"[3 - dim :]],
         ),

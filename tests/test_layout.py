@@ -22,7 +22,7 @@ FLOORS = (
     ("arrays", "scaling"),
     ("domain",),
     ("grid",),
-    ("coefficient", "coefficient_files", "problem", "statistics"),
+    ("coefficient", "coefficient_files", "problem", "statistics", "window"),
     ("loads", "norms"),
     ("functionals",),
     ("fields", "output"),

@@ -141,9 +141,7 @@ def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verific
 def _recompute(dataset: Dataset, k: int, Z: Array, S: Array, elements: Array, result: Verification) -> None:
     try:
         A = np.exp(Z.astype(np.float64))
-        fresh = matrices_with_loads(dataset.grid_of(k), A[None], dataset.form, dataset.has_loads, "dolfinx", elements)[
-            0
-        ]
+        fresh = matrices_with_loads(dataset.grid_of(k), A, dataset.form, dataset.has_loads, "dolfinx", elements)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"recomputing local matrices needs {error.name}, which is not installed; install FEniCSx or verify with "

@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 __all__ = [
+    "AllowImport",
     "CommandGroup",
     "ConfigFile",
     "Data",
@@ -75,6 +76,11 @@ Overrides = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a setting, e.g. field.variance=1."),
 ]
 """Option: settings in the place of those of the file."""
+AllowImport = Annotated[
+    bool,
+    typer.Option("--allow-import", help="Import a law that field.kind names as module:class, which runs its code."),
+]
+"""Option: laws of one's own by name."""
 Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
 """Option: a table of the settings file."""
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
@@ -105,12 +111,18 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def read_settings(
-    config: Path | None, overrides: list[str] | None, scale: str | None = None, whole_grid: bool = True
+    config: Path | None,
+    overrides: list[str] | None,
+    scale: str | None = None,
+    whole_grid: bool = True,
+    allow_import: bool = False,
 ) -> Any:
     """The settings of a file with overrides, see :func:`nnlod_fenics.config.load_config`."""
     from nnlod_fenics.config import load_config
 
-    return load_config(config, overrides or [], scale, whole_grid)
+    if allow_import and "" not in sys.path:  # modules of the current folder, as for python -m
+        sys.path.insert(0, "")
+    return load_config(config, overrides or [], scale, whole_grid, allow_import)
 
 
 @contextmanager

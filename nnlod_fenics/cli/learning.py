@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nnlod_fenics.cli.common import (
+    AllowImport,
     ConfigFile,
     Data,
     Model,
@@ -47,6 +48,7 @@ def sample(
     output: Output = Path("fields"),
     count: Annotated[int, typer.Option(min=1, help="Number of realizations.")] = 1,
     overrides: Overrides = None,
+    allow_import: AllowImport = False,
 ) -> None:
     """Draw random coefficients: a .npy file of A, a picture and a ParaView file for each.
 
@@ -54,7 +56,8 @@ def sample(
     """
     from nnlod_fenics.workflows.sample import write_samples
 
-    for path, drawn in write_samples(read_settings(config, overrides), output, count):
+    settings = read_settings(config, overrides, allow_import=allow_import)
+    for path, drawn in write_samples(settings, output, count):
         parameters = ", ".join(f"{name} {value:.4g}" for name, value in drawn.parameters.items())
         typer.echo(f"{path}: contrast {drawn.A.max() / drawn.A.min():.3g}" + (f", {parameters}" if parameters else ""))
 
@@ -67,6 +70,7 @@ def generate(
     scale: Scale = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Generate a dataset of fields and local matrices; in parallel under mpirun.
 
@@ -74,8 +78,9 @@ def generate(
     """
     from nnlod_fenics.dataset.generate import generate as make
 
+    settings = read_settings(config, overrides, scale, allow_import=allow_import)
     with resumable():
-        make(read_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
+        make(settings, output, resume=resume, overwrite=overwrite)
 
 
 @app.command(short_help="Train a network on a dataset.")
@@ -94,6 +99,7 @@ def train(
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Train a network on a dataset; keeps the weights of the smallest validation loss. In parallel under mpirun.
 
@@ -109,7 +115,7 @@ def train(
     from nnlod_fenics.training.processes import adopt_launcher
 
     adopt_launcher()
-    settings = read_settings(config, overrides, scale)
+    settings = read_settings(config, overrides, scale, allow_import=allow_import)
     training = settings.training if init_from is None else settings.training.changed(init_from=init_from)
     dataset = Dataset(data)
     content = dataset if online is None else fresh_each_epoch(dataset, online, training.seed, training.device)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nnlod_fenics.cli.common import (
+    AllowImport,
     ConfigFile,
     Output,
     Overrides,
@@ -88,6 +89,7 @@ def solve(
     ] = None,
     output: Output = Path("solution"),
     overrides: Overrides = None,
+    allow_import: AllowImport = False,
 ) -> None:
     """Solve one problem, with a coefficient from a file or a seed; writes .npy, ParaView files and figures.
 
@@ -102,7 +104,7 @@ def solve(
 
     from nnlod_fenics.workflows.solve import solve_problem
 
-    settings = read_settings(config, overrides, whole_grid=False)
+    settings = read_settings(config, overrides, whole_grid=False, allow_import=allow_import)
     options: dict[str, Any] = {"trust": trust, "source_correctors": source_correctors, "reconstruct": reconstruct}
     options |= {"form": form, "ell": ell}
     solution = solve_problem(
@@ -179,6 +181,7 @@ def montecarlo(
     scale: Scale = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
 
@@ -207,7 +210,7 @@ def montecarlo(
         "cost_ratio": cost_ratio,
         "level": level,
     }
-    settings = read_settings(config, overrides, scale, whole_grid=False)
+    settings = read_settings(config, overrides, scale, False, allow_import)
     section = settings.montecarlo.changed(**{name: value for name, value in options.items() if value is not None})
     settings = settings.model_copy(update={"montecarlo": section})
     with resumable():

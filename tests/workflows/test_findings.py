@@ -26,7 +26,7 @@ from nnlod_fenics.workflows.reproduce.statistics import (
 
 GAP = {"small": 3.0, "large": 1.2}
 FIELDS = 20
-LOD, FEM, TEST = "against PG-LOD", "against FEM", "test, large set"
+LOD, FEM, TEST = "against PG-LOD", "against FEM", "test, common set"
 
 
 def spread(middle: float, width: float = 0.05, shift: int = 0) -> list[float]:

@@ -97,11 +97,16 @@ def findings(name: str, results: Results) -> list[Finding]:
     Returns:
         The findings with their verdicts.
     """
-    return [
-        Finding(claim, source, criterion, [Verdict(network, *judge(name, network, results)) for network in NETWORKS])
-        for concerns, claim, source, criterion, judge in _FINDINGS
-        if name in concerns
-    ]
+    found = []
+    for concerns, claim, source, criterion, judge, needs in _FINDINGS:
+        if name in concerns:
+            missing = _not_run(results[name], needs)
+            verdicts = [
+                Verdict(network, *((NOT_EXAMINED, missing) if missing else judge(name, network, results)))
+                for network in NETWORKS
+            ]
+            found.append(Finding(claim, source, criterion, verdicts))
+    return found
 
 
 # -- numbers -----------------------------------------------------------------------------------------
@@ -118,7 +123,7 @@ def _losses(run: dict[str, Any], members: str) -> Array:
 
 
 def _common(run: dict[str, Any]) -> Array:
-    return _losses(run, "test, large set")
+    return _losses(run, "test, common set")
 
 
 def _solution_errors(run: dict[str, Any]) -> Array:
@@ -134,6 +139,14 @@ def _missing(name: str, results: Results, least: int) -> str:
     missing = [other for other in chain if other not in results]
     others = f"one of {', '.join(missing)}" if least < len(chain) else " and ".join(missing)
     return f"needs {others} in the same folder; then run this one again"
+
+
+def _not_run(numbers: dict[str, Any], needs: str) -> str:
+    """What to say if the run lacks a dataset or a start of the training; empty if not."""
+    runs = numbers["runs"][NETWORKS[0]]
+    if not needs or needs in runs or all(needs in starts for starts in runs.values()):
+        return ""
+    return "needs the large dataset" if needs == _LARGE else "needs networks trained from scratch"
 
 
 # -- answers -----------------------------------------------------------------------------------------
@@ -234,7 +247,7 @@ def _more_data_gap(name: str, network: str, results: Results) -> tuple[str, str]
 
 def _transfer(name: str, network: str, results: Results) -> tuple[str, str]:
     ratios = {}
-    for size in SIZES:
+    for size in results[name]["runs"][network]:
         scratch, transfer = (_common(_run(results, name, network, size, start)) for start in ("scratch", "transfer"))
         ratios[size] = average(scratch - transfer)
     evidence = "; ".join(f"{size}: {_factor(ratio)}" for size, ratio in ratios.items())
@@ -243,7 +256,7 @@ def _transfer(name: str, network: str, results: Results) -> tuple[str, str]:
 
 def _test_is_validation(name: str, network: str, results: Results) -> tuple[str, str]:
     ratios = {}
-    for size in SIZES:
+    for size in results[name]["runs"][network]:
         run = _run(results, name, network, size)
         ratios[size] = combination([(1.0, _losses(run, "test")), (-1.0, _losses(run, "validation"))])
     evidence = "; ".join(f"{size}: {_factor(ratio)}" for size, ratio in ratios.items())
@@ -350,18 +363,21 @@ def _cheaper(name: str, network: str, results: Results) -> tuple[str, str]:
 _PLAIN, _HIERARCHICAL = ("1", "2", "3"), ("1-H", "2-H", "3-H")
 _ALL = (*_PLAIN, *_HIERARCHICAL)
 _TRANSFER = "with transfer learning"
-_ON_TEST = f"loss of the fields of the large test set, {_TRANSFER}"
+_ON_TEST = f"loss of the fields of the common test set, {_TRANSFER}"
 _ON_FRESH = f"relative L² error against PG-LOD of the fresh fields, {_TRANSFER}"
-_SEEN = f"loss of the fields of the large test set by that of as many training fields, {_TRANSFER}"
+_SEEN = f"loss of the fields of the common test set by that of as many training fields, {_TRANSFER}"
 _BEYOND = "not in the paper; what section 6.3 leaves open"
 
-_FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
+_LARGE, _SCRATCH, _ALWAYS = "large", "scratch", ""  # what a finding needs beside transfer on the small dataset
+
+_FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge, str], ...] = (
     (
         _ALL,
         "The error of the local matrices grows with the contrast at a fixed amount of data.",
         "sections 5.6, 5.7, 6.3",
         f"{_ON_TEST}, small dataset: larger at each step of the contrast",
         _increasing(lambda run: [(1.0, _common(run))]),
+        _ALWAYS,
     ),
     (
         _ALL,
@@ -369,6 +385,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "section 5.7",
         f"{_ON_FRESH}, small dataset: larger at each step of the contrast",
         _increasing(lambda run: [(1.0, _solution_errors(run))]),
+        _ALWAYS,
     ),
     (
         _PLAIN,
@@ -376,6 +393,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "sections 5.6, 5.7",
         f"{_SEEN}, small dataset: larger at each step of the contrast",
         _increasing(_gap),
+        _ALWAYS,
     ),
     (
         _ALL,
@@ -383,6 +401,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "sections 5.5 to 5.7",
         f"{_ON_TEST}: smaller with the large dataset",
         _more_data(_common),
+        _LARGE,
     ),
     (
         _PLAIN,
@@ -390,6 +409,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "sections 5.5 to 5.7",
         f"{_ON_FRESH}: smaller with the large dataset",
         _more_data(_solution_errors),
+        _LARGE,
     ),
     (
         _PLAIN,
@@ -397,20 +417,23 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "sections 5.5, 5.6",
         f"{_SEEN}: smaller with the large dataset",
         _more_data_gap,
+        _LARGE,
     ),
     (
         _ALL,
         "Transfer learning helps.",
         "what sections 5.1, 6 and 7 rely on; the paper never trains from scratch, the comparison is made here",
-        "loss of the fields of the large test set: smaller with transfer than from scratch, for both datasets",
+        "loss of the fields of the common test set: smaller with transfer than from scratch, for each dataset",
         _transfer,
+        _SCRATCH,
     ),
     (
         _PLAIN,
         "The loss on the test set is close to the validation loss.",
         "sections 5.5 to 5.7",
-        f"losses of the fields of both sets within a factor of {_CLOSE}, {_TRANSFER}, for both datasets",
+        f"losses of the fields of both sets within a factor of {_CLOSE}, {_TRANSFER}, for each dataset",
         _test_is_validation,
+        _ALWAYS,
     ),
     (
         _PLAIN,
@@ -419,6 +442,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         f"∫u_NN / ∫u_LOD − 1 of single fresh fields, small dataset, {_TRANSFER}: beyond {100 * _BIASED} % to the same "
         "side for more than half of the fields",
         _biased,
+        _ALWAYS,
     ),
     (
         ("1-H", "2-H"),
@@ -426,6 +450,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "sections 6.1, 6.2",
         f"relative L² distance to FEM's mean over the same fields, large dataset, {_TRANSFER}: at most {_GOOD_MEAN}",
         _means_agree,
+        _LARGE,
     ),
     (
         ("3-H",),
@@ -433,6 +458,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "section 6.3",
         f"{_ON_TEST}, large dataset: at least {_HALF_ORDER:.2f} times that of each",
         _order_larger,
+        _LARGE,
     ),
     (
         ("3-H",),
@@ -441,6 +467,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         f"mean of ∫u_NN / ∫I_H u_FEM − 1, large dataset, {_TRANSFER}: below zero, and the mean solution below that of "
         f"I_H u_FEM at {100 * _CONSISTENT:.0f} % of the inner nodes of T_H or more",
         _undershoots("FEM"),
+        _LARGE,
     ),
     (
         ("3-H",),
@@ -448,6 +475,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "section 6.3, read with section 5",
         "the same, against PG-LOD",
         _undershoots("PG-LOD"),
+        _LARGE,
     ),
     (
         ("3-H",),
@@ -455,15 +483,17 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         "section 6.3",
         f"|mean of ∫u_NN / ∫u_LOD − 1|, {_TRANSFER}: smaller with the large dataset",
         _more_data_bias,
+        _LARGE,
     ),
     (
         _ALL,
         "The bias of plain NN-LOD exceeds the standard error of the multifidelity mean, which no number of samples of "
         "the network alone could reach.",
         _BEYOND,
-        "|mean of ∫(u_NN − u_LOD)| over the fresh fields, large dataset, above the standard error of the mean of ∫u by "
-        "multifidelity Monte Carlo",
+        "|mean of ∫(u_NN − u_LOD)| over the fresh fields, largest dataset, above the standard error of the mean of ∫u "
+        "by multifidelity Monte Carlo",
         _bias_exceeds_error,
+        _ALWAYS,
     ),
     (
         _ALL,
@@ -472,6 +502,7 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         f"means of ∫u over independent fields equal to within {100 * _EQUAL:g} %, by two one-sided tests at 5 %; not "
         "shown if the 99.9 % interval of the difference does not contain zero",
         _multifidelity_agrees,
+        _ALWAYS,
     ),
     (
         _ALL,
@@ -479,5 +510,6 @@ _FINDINGS: tuple[tuple[tuple[str, ...], str, str, str, Judge], ...] = (
         _BEYOND,
         "variance of the mean of ∫u by PG-LOD above that by multifidelity Monte Carlo, pilot run included in its cost",
         _cheaper,
+        _ALWAYS,
     ),
 )

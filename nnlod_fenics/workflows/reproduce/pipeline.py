@@ -25,6 +25,7 @@ from nnlod_fenics.training import Blocks, TrainingData, train
 from nnlod_fenics.workflows.evaluate import compare
 from nnlod_fenics.workflows.generation import launch_generation
 from nnlod_fenics.workflows.reproduce.cache import Cache, Stage
+from nnlod_fenics.workflows.reproduce.data import extend
 from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     EXPERIMENTS,
@@ -38,7 +39,6 @@ from nnlod_fenics.workflows.reproduce.multifidelity import make_estimate, settin
 __all__ = ["Pipeline"]
 
 Array = npt.NDArray[np.float64]
-_LARGE = "large"
 
 
 class Pipeline:
@@ -56,12 +56,12 @@ class Pipeline:
     # -- data ----------------------------------------------------------------------------------------
 
     def data(self, experiment: Experiment) -> Stage:
-        """The large dataset of an experiment, whose first part is the small one."""
+        """The largest dataset of an experiment, whose first part is the small one."""
         table = {
             "grid": self.scale.grid.as_dict(),
             "field": experiment.training_field,
             "dataset": {
-                "realizations": self.scale.count(experiment, _LARGE),
+                "realizations": self.scale.count(experiment, self.scale.largest),
                 "seed": experiment.seed,
                 "dtype": "float32",
             },
@@ -71,9 +71,21 @@ class Pipeline:
         settings = {section: resolved[section] for section in table}
 
         def work(folder: Path) -> None:
+            self._take_over(settings, folder / "data")
             launch_generation(write_config(folder, config), folder / "data", available_cores())
 
         return self.cache.stage("data", f"data of {experiment.name}", settings, work)
+
+    def _take_over(self, settings: dict[str, Any], folder: Path) -> None:
+        """Begin a dataset with the realizations of a shorter one of the same settings, if there is one."""
+        length, found = settings["dataset"]["realizations"], {}
+        for stage, given in self.cache.finished("data"):
+            count = given["dataset"]["realizations"]
+            same = given | {"dataset": given["dataset"] | {"realizations": length}} == settings
+            if same and count < length:
+                found[count] = stage
+        if found:
+            extend(Dataset(found[max(found)] / "data"), folder, length)
 
     def dataset(self, experiment: Experiment) -> Dataset:
         """The same, to read."""
@@ -81,20 +93,20 @@ class Pipeline:
 
     # -- networks ------------------------------------------------------------------------------------
 
-    def model(self, experiment: Experiment, network: str, size: str = _LARGE, start: str = "transfer") -> Stage:
+    def model(self, experiment: Experiment, network: str, size: str = "", start: str = "transfer") -> Stage:
         """A trained network.
 
         Args:
             experiment: The experiment, or :data:`BASE` (always from scratch).
             network: One of :data:`~nnlod_fenics.workflows.reproduce.experiments.NETWORKS`.
-            size: ``"small"`` or ``"large"``.
+            size: ``"small"`` or ``"large"``; the largest by default.
             start: ``"transfer"``: from the base network, or for a hierarchical experiment from the network of its
-                parent's large dataset; ``"scratch"``: from random weights.
+                parent's largest dataset; ``"scratch"``: from random weights.
 
         Returns:
             The stage, with the model folder ``model`` in it.
         """
-        scale, data = self.scale, self.data(experiment)
+        scale, data, size = self.scale, self.data(experiment), size or self.scale.largest
         before = self._before(experiment, network) if start == "transfer" else None
         training = training_settings(scale, experiment, network, size)
         options, count = network_options(scale, network), scale.count(experiment, size)
@@ -189,7 +201,7 @@ class Pipeline:
             content: dict[str, Any] = {
                 "parameters": model.description["network"]["parameters"],
                 "losses": model.description["losses"]
-                | {"test, large set": float(np.mean(by_field["test, large set"]))},
+                | {"test, common set": float(np.mean(by_field["test, common set"]))},
                 "losses of fields": by_field,
                 "history": read_json(trained.folder / "model" / "loss.json"),
                 "fresh": compare(grid, solutions),
@@ -203,13 +215,13 @@ class Pipeline:
     def _losses_by_field(self, model: NNLOD, dataset: Dataset, count: int) -> dict[str, list[float]]:
         """Losses (4.1) of single realizations.
 
-        Those of the sets of a dataset of the first ``count`` ones and of the large test set, and of the training set
-        as many as this has.
+        Those of the sets of a dataset of the first ``count`` ones and of the test set of the largest dataset, by
+        which networks of all sizes are compared, and of the training set as many as this has.
         """
         own, common = dataset.split(count), dataset.split().test
         sets = {"train": own.train[: len(common)], "validation": own.validation, "test": own.test}
         losses = {}
-        for name, members in (sets | {"test, large set": common}).items():
+        for name, members in (sets | {"test, common set": common}).items():
             fields, matrices = dataset.fields(members), dataset.matrices(members)
             patches = Blocks(dataset.grid, fields, matrices, device=self.device)
             with torch.inference_mode():
@@ -220,7 +232,7 @@ class Pipeline:
         return losses
 
     def multifidelity(self, experiment: Experiment, network: str) -> Stage:
-        """The mean over fresh fields by multifidelity Monte Carlo with the network of the large dataset.
+        """The mean over fresh fields by multifidelity Monte Carlo with the network of the largest dataset.
 
         Returns:
             The stage, see :func:`nnlod_fenics.workflows.reproduce.multifidelity.load_estimate`.

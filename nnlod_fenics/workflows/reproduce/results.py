@@ -16,8 +16,6 @@ from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     EXPERIMENTS,
     NETWORKS,
-    SIZES,
-    STARTS,
     Experiment,
     Scale,
     choices,
@@ -71,8 +69,8 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
     means: dict[str, Any] = {}
     estimates: dict[str, dict[str, Array]] = {}
     for network in NETWORKS:
-        for size in SIZES:
-            for start in STARTS:
+        for size in scale.sizes:
+            for start in scale.starts:
                 stages.append(pipeline.model(experiment, network, size, start))
                 stages.append(pipeline.evaluation(experiment, network, size, start))
                 run, u = _run(pipeline, experiment, (network, size, start), reference)
@@ -81,7 +79,7 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
                     solutions[f"NN-LOD, {network}, {size}"] = u
         stages.append(pipeline.multifidelity(experiment, network))
         own, estimates[network] = load_estimate(stages[-1].folder)
-        u = solutions[f"NN-LOD, {network}, large"]
+        u = solutions[f"NN-LOD, {network}, {scale.largest}"]
         means[network] = compare_means(own, estimates[network]["mean"], u, reference["lod"])
     fresh = pipeline.fresh(experiment)
     numbers = {
@@ -90,7 +88,7 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
         "scale": scale.name,
         "identity": identity(scale, experiment),
         "grid": grid.as_dict(),
-        "realizations": {size: scale.count(experiment, size) for size in SIZES},
+        "realizations": {size: scale.count(experiment, size) for size in scale.sizes},
         "fresh": {
             "contrast": float(reference["contrast"][0]),
             "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
@@ -124,7 +122,7 @@ def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "field": {"training": experiment.training_field, "fresh": experiment.fresh_field},
         "training": {
-            network: {size: training_settings(scale, experiment, network, size) for size in SIZES}
+            network: {size: training_settings(scale, experiment, network, size) for size in scale.sizes}
             for network in NETWORKS
         },
         "options": {network: network_options(scale, network) for network in NETWORKS},

@@ -29,6 +29,7 @@ from nnlod_fenics.runtime.job import Interrupted
 from nnlod_fenics.training import TrainingSettings
 from nnlod_fenics.workflows.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
 from nnlod_fenics.workflows.reproduce.cache import Cache
+from nnlod_fenics.workflows.reproduce.criteria import NOT_EXAMINED
 from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     NETWORKS,
@@ -38,9 +39,10 @@ from nnlod_fenics.workflows.reproduce.experiments import (
     select,
     training_settings,
 )
-from nnlod_fenics.workflows.reproduce.findings import NOT_EXAMINED
+from nnlod_fenics.workflows.reproduce.findings import CLAIMS
 from nnlod_fenics.workflows.reproduce.pipeline import Pipeline
 from nnlod_fenics.workflows.reproduce.results import collect
+from nnlod_fenics.workflows.reproduce.statements import NOT_EXAMINED_HERE
 
 CONFIG = Path(__file__).parents[2] / "demos" / "config"
 CONTRASTS = ("low", "moderate", "high")
@@ -250,8 +252,10 @@ def test_finished_stages_are_not_repeated_and_missing_ones_are(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run[0], folder)
     before = stages(folder)
-    assert {key.split("-")[0] for key in before} == {"data", "model", "references", "evaluation", "multifidelity"}
-    assert len(before) == 3 + 2 + 2 * (1 + 8 + 8 + 2)  # base and two datasets, base networks, two experiments
+    assert {key.split("-")[0] for key in before} == {
+        "data", "model", "losses", "references", "evaluation", "multifidelity"
+    }  # fmt: skip
+    assert len(before) == 3 + 4 + 2 * (1 + 8 + 8 + 2)  # base and two datasets, base networks, two experiments
     again = reproduce(["1"], TINY, folder)
     assert stages(folder) == before and again["1"] == run[1]["1"]
     lost = next(key for key in before if key.startswith("evaluation"))
@@ -486,6 +490,14 @@ def test_index_leads_to_all_reports(run):
     for name in NAMES:
         assert f"{run[1][name]['runs']['paper']['large']['transfer']['losses']['test']:.2e}" in words
         assert all(finding["claim"] in words for finding in run[1][name]["findings"])
+    for item in CLAIMS:
+        assert item.claim in words and item.criterion in words
+    for item in NOT_EXAMINED_HERE:
+        assert item.claim in words and item.reason in words
+    assert "not run: 2, 3, 2\N{NON-BREAKING HYPHEN}H, 3\N{NON-BREAKING HYPHEN}H" in words
+    found = [finding for name in NAMES for finding in run[1][name]["findings"]]
+    open_ = {f["claim"] for f in found for v in f["verdicts"] if v["answer"] == NOT_EXAMINED}
+    assert page.texts.count(NOT_EXAMINED) == len(open_) > 0
 
 
 # -- small datasets only -----------------------------------------------------------------------------
@@ -507,7 +519,7 @@ def test_small_only_has_no_large_dataset_and_says_so(small_run):
     }
     kinds = [key.split("-")[0] for key in stages(folder)]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "data": 2, "model": 4, "references": 1, "evaluation": 2, "multifidelity": 2
+        "data": 2, "model": 4, "losses": 2, "references": 1, "evaluation": 2, "multifidelity": 2
     }  # fmt: skip
     text = (folder / "tiny" / "1" / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -516,7 +528,7 @@ def test_small_only_has_no_large_dataset_and_says_so(small_run):
     left_out = {f["claim"] for f in numbers["findings"] for v in f["verdicts"] if v["answer"] == NOT_EXAMINED}
     alone = {f["claim"] for f in numbers["findings"] if "at each step of the contrast" in f["criterion"]}
     large = {f["claim"] for f in numbers["findings"] if "smaller with the large dataset" in f["criterion"]}
-    assert len(alone) == len(large) == 3 and left_out == alone | large | {"Transfer learning helps."}
+    assert (len(alone), len(large)) == (5, 4) and left_out == alone | large | {"Transfer learning helps."}
     assert "Not run: the large dataset" in (folder / "tiny" / "index.html").read_text(encoding="utf-8")
 
 

@@ -212,6 +212,22 @@ class Pipeline:
         title = f"evaluation of {network} of {experiment.name}, {size} dataset, {start}"
         return self.cache.stage("evaluation", title, {"model": trained.key, "references": references.key}, work)
 
+    def base_losses(self, network: str) -> Stage:
+        """Losses of the base network for single fields of its own dataset.
+
+        Returns:
+            The stage, with ``losses.json`` in it.
+        """
+        trained = self.model(BASE, network)
+
+        def work(folder: Path) -> None:
+            model = NNLOD.load(trained.folder / "model", device=self.device)
+            count = self.scale.count(BASE, self.scale.largest)
+            by_field = self._losses_by_field(model, self.dataset(BASE), count)
+            write_json(folder / "losses.json", {"losses of fields": by_field})
+
+        return self.cache.stage("losses", f"losses of the base network {network}", {"model": trained.key}, work)
+
     def _losses_by_field(self, model: NNLOD, dataset: Dataset, count: int) -> dict[str, list[float]]:
         """Losses (4.1) of single realizations.
 

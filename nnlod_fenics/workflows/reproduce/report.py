@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from nnlod_fenics.workflows.reproduce.criteria import ANSWERS, NOT_DECIDED, NOT_EXAMINED, NOT_SHOWN, SHOWN
 from nnlod_fenics.workflows.reproduce.experiments import NETWORKS, SIZES, STARTS
-from nnlod_fenics.workflows.reproduce.findings import ANSWERS, NOT_DECIDED, NOT_EXAMINED, NOT_SHOWN, SHOWN, Finding
+from nnlod_fenics.workflows.reproduce.findings import CLAIMS, Claim, Finding
 from nnlod_fenics.workflows.reproduce.pictures import Picture
+from nnlod_fenics.workflows.reproduce.statements import NOT_EXAMINED_HERE
 
 __all__ = ["render", "render_index"]
 
@@ -305,8 +307,9 @@ def render_index(scale: str, results: Mapping[str, dict[str, Any]], failed: Mapp
         "<h2>Numbers</h2>",
         _key_numbers(results),
         f"<p class='note'>All stages took {sum(stages.values()):.0f} s, each counted once.</p>",
-        "<h2>Findings</h2>",
-        _answers(results),
+        "<h2>The statements of sections 5 and 6</h2>",
+        "<p>Criteria with the numbers that decide them are at the end of each report.</p>",
+        _statements(results),
     ]
     return _page(title, parts)
 
@@ -348,19 +351,30 @@ def _key_numbers(results: Mapping[str, dict[str, Any]]) -> str:
     return _table(head, rows, 2)
 
 
-def _answers(results: Mapping[str, dict[str, Any]]) -> str:
-    """All verdicts on each finding: for each answer the networks and their experiments."""
-    claims: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for name, numbers in results.items():
-        for finding in numbers["findings"]:
-            for verdict in finding["verdicts"]:
-                networks = claims.setdefault(finding["claim"], {}).setdefault(verdict["answer"], {})
+def _statements(results: Mapping[str, dict[str, Any]]) -> str:
+    """What sections 5 and 6 say: with its criterion and the answers of the run, or why it is not examined."""
+    rows = [(item.source, item.claim, item.criterion, _answers(item, results)) for item in CLAIMS]
+    rows += [(item.source, item.claim, f"Not examined: {item.reason}", "") for item in NOT_EXAMINED_HERE]
+    head = ("source", "statement", "criterion, or why there is none", "in this run")
+    cells = ["".join(f"<td>{value if k == 3 else escape(value)}</td>" for k, value in enumerate(row)) for row in rows]
+    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
+    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class='wide'><table><thead><tr>{titles}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+
+
+def _answers(item: Claim, results: Mapping[str, dict[str, Any]]) -> str:
+    """For each answer the networks and their experiments."""
+    answers: dict[str, dict[str, list[str]]] = {}
+    for name in item.experiments:
+        for finding in results[name]["findings"] if name in results else ():
+            for verdict in finding["verdicts"] if finding["claim"] == item.claim else ():
+                networks = answers.setdefault(verdict["answer"], {})
                 networks.setdefault(verdict["network"], []).append(name.replace("-", "\N{NON-BREAKING HYPHEN}"))
     lines = []
-    for claim, answers in claims.items():
-        lines.append(f"<div class='finding'><p><b>{escape(claim)}</b></p>")
-        for answer in filter(answers.get, ANSWERS):
-            where = escape("; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items()))
-            lines.append(f"<p><span class='verdict {_CLASSES[answer]}'>{answer}</span>: {where}</p>")
-        lines.append("</div>")
-    return "\n".join(lines)
+    for answer in filter(answers.get, ANSWERS):
+        where = escape("; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items()))
+        lines.append(f"<span class='verdict {_CLASSES[answer]}'>{answer}</span>: {where}")
+    missing = [name.replace("-", "\N{NON-BREAKING HYPHEN}") for name in item.experiments if name not in results]
+    if missing:
+        lines.append(f"not run: {', '.join(missing)}")
+    return "<br>".join(lines)

@@ -81,7 +81,8 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
         own, estimates[network] = load_estimate(stages[-1].folder)
         u = solutions[f"NN-LOD, {network}, {scale.largest}"]
         means[network] = compare_means(own, estimates[network]["mean"], u, reference["lod"])
-    fresh = pipeline.fresh(experiment)
+    fresh, base = pipeline.fresh(experiment), _base(pipeline, experiment)
+    stages += [stage for stage, _ in base.values()]
     numbers = {
         "experiment": experiment.name,
         "contrast": experiment.contrast,
@@ -91,13 +92,14 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
         "realizations": {size: scale.count(experiment, size) for size in scale.sizes},
         "fresh": {
             "contrast": float(reference["contrast"][0]),
-            "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
+            "contrast of all fresh fields": _contrasts(reference["contrast"]),
             "parameters": fresh.parameters,
             "relative L2 error, PG-LOD against FEM": relative_l2(
                 prolong(grid, reference["lod"][0]), reference["fem"][0]
             ),
         },
         "runs": runs,
+        "base": {network: content for network, (_, content) in base.items()},
         "monte carlo": {
             "fields": scale.fields,
             "FEM": mean_field(reference["fem"]),
@@ -112,6 +114,14 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
         },
     }
     return Outcome(experiment, numbers, fresh.Z, solutions, estimates)
+
+
+def _base(pipeline: Pipeline, experiment: Experiment) -> dict[str, tuple[Stage, dict[str, Any]]]:
+    """Losses of the base networks on their own data, which those of the lowest contrast are compared with."""
+    if experiment.name != next(iter(EXPERIMENTS)):
+        return {}
+    stages = {network: pipeline.base_losses(network) for network in NETWORKS}
+    return {network: (stage, read_json(stage.folder / "losses.json")) for network, stage in stages.items()}
 
 
 def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
@@ -129,6 +139,11 @@ def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def _contrasts(contrast: Array) -> dict[str, Any]:
+    values = np.log10(contrast)
+    return average(values) | {"values": values.tolist(), "unit": "log10"}
 
 
 def _before(pipeline: Pipeline, experiment: Experiment) -> list[Stage]:

@@ -186,6 +186,9 @@ def reproduce(
     scale: Annotated[str, typer.Option(help="small: minutes on a laptop; paper: the paper's sizes.")] = "small",
     output: Output = Path("results/reproduce"),
     device: Annotated[str, typer.Option(help="Where networks are trained: cpu or cuda.")] = "cpu",
+    small_only: Annotated[
+        bool, typer.Option("--small-only", help="Small datasets and transfer learning only; the large ones can follow.")
+    ] = False,
 ) -> None:
     """Run experiments of the paper from data to report; what is finished is taken from the output folder.
 
@@ -193,7 +196,7 @@ def reproduce(
     """
     from nnlod_fenics.workflows.reproduce import reproduce as run
 
-    for name, result in run(experiments, scale, output, device).items():
+    for name, result in run(experiments, scale, output, device, small_only).items():
         rows = [
             (finding["claim"], ", ".join(f"{v['network']}: {v['answer']}" for v in finding["verdicts"]))
             for finding in result["findings"]

@@ -36,6 +36,7 @@ from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess, assess_galerkin
+from nnlod_fenics.lod.symmetric import LinearSolve
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 from nnlod_fenics.window import FORMS, GALERKIN
@@ -71,6 +72,7 @@ class Solution:
         operator: K at all coarse nodes of the box, for the Galerkin form.
         problem: What was solved.
         steps: What was tried, a sentence each, for ``ell="auto"``.
+        solver: How the coarse system was solved, for the Galerkin form: method, iterations and residual.
     """
 
     grid: Grid
@@ -84,6 +86,7 @@ class Solution:
     operator: scipy.sparse.csr_array | None = None
     problem: Problem = field(default_factory=Problem)
     steps: list[str] = field(default_factory=list)
+    solver: LinearSolve | None = None
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
@@ -260,9 +263,20 @@ class _Coarse:
         grid, coarse, free = self._grid, self._coarse, np.flatnonzero(self._grid.free_nodes)
         with _timed(seconds, "solve"):
             lift = (operator @ coarse.boundary.ravel()).reshape(grid.node_shape)
-            u = coarse.solve(operator[free][:, free], load, lift)
+            u, solver = coarse.solve_symmetric(operator[free][:, free], load, lift)
         solution = Solution(
-            grid, self.method, A, u, None, seconds, None, GALERKIN, operator, coarse.problem, make_load=lambda: load
+            grid,
+            self.method,
+            A,
+            u,
+            None,
+            seconds,
+            None,
+            GALERKIN,
+            operator,
+            coarse.problem,
+            solver=solver,
+            make_load=lambda: load,
         )
         return self._finish(solution)
 

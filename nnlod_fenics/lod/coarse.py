@@ -4,7 +4,8 @@ Unknowns are the free nodes: those of active elements that do not lie on Γ_D. T
 boundary values and fluxes: K_FF u_F = b_F − K_FD g.
 
 On one process SciPy's SuperLU solves: with a minimum degree ordering of the symmetric pattern it took 22 ms for
-1/H = 32 and 0.9 s for 1/H = 96 where PETSc's own LU took 56 ms and 3.5 s (d = 2, ℓ = 2, one run). A matrix that is
+1/H = 32 and 0.9 s for 1/H = 96 where PETSc's own LU took 56 ms and 3.5 s (d = 2, ℓ = 2, one run). The symmetric
+matrix of the Galerkin form is solved by :mod:`nnlod_fenics.lod.symmetric`. A matrix that is
 distributed is PETSc's, see :mod:`nnlod_fenics.lod.distributed`.
 """
 
@@ -23,6 +24,7 @@ from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import load_vector
+from nnlod_fenics.lod.symmetric import LinearSolve, solve_symmetric
 from nnlod_fenics.problem import Problem, Source, boundary_values
 
 __all__ = [
@@ -282,6 +284,25 @@ class CoarseSolver:
             NumericalError: If K is singular.
         """
         return self.complete(solve_sparse(K, self.right_side(load, lift)))
+
+    def solve_symmetric(
+        self, K: scipy.sparse.csr_array, load: Array | None = None, lift: Array | None = None
+    ) -> tuple[Array, LinearSolve]:
+        """Solve for one realization in the Galerkin form.
+
+        Args:
+            K: Its coarse operator, on the free nodes: symmetric and positive definite.
+            load: See :meth:`solve`.
+            lift: See :meth:`solve`.
+
+        Returns:
+            Coarse nodal values, as :meth:`solve` gives them, and how they were found.
+
+        Raises:
+            NumericalError: If K is not positive definite.
+        """
+        x, how = solve_symmetric(self.grid, K, self.right_side(load, lift))
+        return self.complete(x), how
 
 
 def apply_local(grid: Grid, S: Array, u: Array) -> Array:

@@ -28,6 +28,7 @@ import scipy.sparse.linalg
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
 from nnlod_fenics.lod.coarse import coarse_mass_matrix, coarse_operator, solve_sparse
+from nnlod_fenics.lod.symmetric import solve_symmetric
 
 __all__ = ["Reliability", "assess", "assess_galerkin"]
 
@@ -148,7 +149,7 @@ def assess_galerkin(
     values, free = np.where(grid.active_nodes, u, 0.0), np.flatnonzero(grid.free_nodes)
     residual = load.ravel() - coarse_operator(grid, S, boundary=True) @ values.ravel()
     change = np.zeros(grid.num_nodes)
-    change[free] = solve_sparse(galerkin[free][:, free], residual[free])
+    change[free], _ = solve_symmetric(grid, galerkin[free][:, free], residual[free])
     mismatch = _relative(grid, change.reshape(grid.node_shape), values)
     return Reliability(_ring(grid, S), 0.0, True, nonnegative and _negative(values), mismatch, galerkin=True)
 

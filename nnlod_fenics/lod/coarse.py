@@ -163,7 +163,7 @@ def _as_problem(f: Source | Problem) -> Problem:
     return f if isinstance(f, Problem) else Problem(f)
 
 
-def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | None = None) -> Array:
+def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
     """Solve the coarse system S u_H = b of (3.4).
 
     Args:
@@ -171,7 +171,6 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | No
         K: Matrix from :func:`nnlod_fenics.coarse_matrix` (PETSc) or :func:`coarse_operator` (SciPy); with
             ``boundary=True`` where u is given and not zero.
         f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h; or a :class:`Problem`.
-        load: b at all nodes, shape ``grid.node_shape``, in the place of that of f, such as one with source correctors.
 
     Returns:
         Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element; the same on every rank of K.
@@ -198,13 +197,13 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | No
     if petsc and K.getComm().getSize() > 1:
         from nnlod_fenics.lod.petsc import solve_distributed
 
-        return solver.complete(solve_distributed(K, solver.right_side(load)))
+        return solver.complete(solve_distributed(K, solver.right_side()))
     matrix = scipy.sparse.csr_array(K.getValuesCSR()[::-1], shape=size) if petsc else scipy.sparse.csr_array(K)
     if not whole:
-        return solver.solve(matrix, load)
+        return solver.solve(matrix)
     free = np.flatnonzero(grid.free_nodes)
     lift = (matrix @ solver.boundary.ravel()).reshape(grid.node_shape)
-    return solver.solve(matrix[free][:, free], load, lift)
+    return solver.solve(matrix[free][:, free], lift=lift)
 
 
 def solve_sparse(matrix: scipy.sparse.csr_array, b: Array) -> Array:

@@ -124,7 +124,8 @@ def petsc(kind: str, package: str | None = None) -> Method:
     from petsc4py import PETSc
 
     def run(grid: Grid, K: Matrix, b: Array) -> tuple[Array, int | None]:
-        matrix = PETSc.Mat().createAIJ(K.shape, csr=(K.indptr, K.indices, K.data), comm=PETSc.COMM_SELF)
+        csr = (K.indptr.astype(PETSc.IntType), K.indices.astype(PETSc.IntType), K.data)
+        matrix = PETSc.Mat().createAIJ(K.shape, csr=csr, comm=PETSc.COMM_SELF)
         matrix.setOption(PETSc.Mat.Option.SPD, kind != "lu")
         solver = PETSc.KSP().create(PETSc.COMM_SELF)
         solver.setOperators(matrix)

@@ -36,7 +36,7 @@ class DatasetSection(Settings):
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the realizations")
     method: Literal["condensed", "dolfinx"] = Field(default="condensed", description="how local matrices are computed")
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
-    block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
+    block: int = Field(default=2, ge=1, description="realizations per file, the unit of work")
 
     @model_validator(mode="after")
     def _fits_in_files(self) -> DatasetSection:

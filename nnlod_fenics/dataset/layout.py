@@ -11,7 +11,7 @@ with the datasets
 * ``Z``: log A on T_ε, ``(n, 1/ε, …)``, on all of the box; a patch of an element is cut from it when read;
 * ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
-  its law has; the attribute ``names`` tells which;
+  its law has; the attribute ``names`` lists them;
 * ``origin``: seed and number that the realization was drawn with;
 * ``checksum``: CRC-32 of the bytes of Z, then S; ``done``: 1 where computed.
 
@@ -140,7 +140,7 @@ class Block:
 
 
 def identity_of(config: dict[str, Any], origins: Array | None = None) -> str:
-    """What tells the blocks of one dataset from those of others.
+    """What distinguishes the blocks of one dataset from those of others.
 
     Args:
         config: All settings of the run that made it.
@@ -185,7 +185,7 @@ def create_index(folder: Path, header: Header) -> None:
 
 
 def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
-    """What a dataset holds, in attributes of its own: readers of this package need none of them."""
+    """What a dataset holds, in HDF5 attributes: readers of this package need none of them."""
     cells = [f"cell {axis}" for axis in "zyx"[3 - dim :]]
     description, units, axes = {
         "Z": ("logarithm of the diffusion coefficient A, constant on each cell of T_ε", "log of the unit of A", cells),

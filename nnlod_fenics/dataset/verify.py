@@ -91,7 +91,7 @@ def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> Non
     try:
         grid = dataset.grid
         law = make_field(dataset.field_settings, grid.dim, grid.coefficient, grid.lengths)
-    except InputError:  # a law of a user's own that is not registered here
+    except InputError:  # a custom law that is not registered here
         return
     seed, number = map(int, dataset.column("origin", [k])[0])
     drawn = law.sample(seed, number)

@@ -38,7 +38,7 @@ class NNLOD:
     Args:
         grid: The discretisation that the network was trained for.
         network: The network.
-        description: What its model folder tells of it.
+        description: What its model folder records.
         estimator: Estimates of its errors, if there are any.
 
     Note:

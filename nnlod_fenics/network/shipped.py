@@ -35,7 +35,7 @@ def find_shipped(grid: dict[str, Any], field: dict[str, Any] | None) -> Path:
     """The model that comes with the package for a grid and a field.
 
     Args:
-        grid: The discretisation, as :meth:`Grid.as_dict` tells it.
+        grid: The discretisation, as returned by :meth:`Grid.as_dict`.
         field: The law of the coefficient, as in the model file; any if None.
 
     Returns:

@@ -36,7 +36,7 @@ class TrainingData:
             from 0), for training on realizations that are never seen twice.
         validation: Those that choose the best weights.
         test: Those that give the test loss of the model file.
-        identity: What the model file tells of the training set: ``field`` (its law), ``seed``, ``realizations``.
+        identity: What the model file records of the training set: ``field`` (its law), ``seed``, ``realizations``.
     """
 
     grid: Grid

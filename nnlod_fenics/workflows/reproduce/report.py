@@ -145,7 +145,7 @@ def _losses(numbers: dict[str, Any]) -> str:
         rows.append((*names, *losses, str(len(run["history"])), f"{run['seconds of training']:.0f}"))
     note = (
         "Loss (4.1) of the weights of the smallest validation loss. Each dataset has its own test set, its last tenth; "
-        "that of the large one tells networks of both apart on the same fields."
+        "the test set of the large one compares the networks of both on the same fields."
     )
     own, shared = (sum(numbers["seconds"][part].values()) for part in ("own", "shared"))
     seconds = (

@@ -570,7 +570,7 @@ def solve(
         For patches that cover D, u_H of ``lod`` with source correctors is I_H u_h, whatever the coefficient. What the
         patches of ℓ layers add to this falls exponentially with ℓ, but the slower the higher the contrast; conductive
         channels or floating parts of D can make it arbitrarily large in the Petrov–Galerkin form, which
-        ``solution.reliability`` tells. Without source correctors the fine scales of the right-hand side are missing.
+        ``solution.reliability`` detects. Without source correctors the fine scales of the right-hand side are missing.
 
         Each process solves for itself. Under ``mpirun``, ``"fem"`` on some processes only waits for the others for ever
         unless all have imported :mod:`nnlod_fenics.fem` before: that starts PETSc, which is collective.

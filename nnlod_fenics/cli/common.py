@@ -69,7 +69,7 @@ app = CommandGroup(
 )
 """The application that commands are added to."""
 
-ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]
+ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; defaults if omitted.")]
 """Argument: a settings file."""
 Overrides = Annotated[
     list[str] | None,
@@ -83,11 +83,11 @@ AllowImport = Annotated[
 """Option: laws of one's own by name."""
 Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
 """Option: a table of the settings file."""
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 """Option: where results go."""
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
-"""Option: go on with what is there."""
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+"""Option: resume an interrupted run."""
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 """Option: replace what is there."""
 Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
 """Argument: a dataset."""
@@ -127,7 +127,7 @@ def read_settings(
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """While a job runs that a signal may stop: told in one sentence, with the exit code of such jobs."""
+    """While a job runs that a signal may stop: reported in one sentence, with the exit code of such jobs."""
     from nnlod_fenics.runtime.job import EXIT_RESUMABLE, Interrupted
     from nnlod_fenics.runtime.launcher import is_first_rank
 

@@ -25,13 +25,13 @@ from nnlod_fenics.cli.common import (
 )
 
 
-@app.command(short_help="Run the main job in small, from data to report.")
+@app.command(short_help="Run the whole pipeline on a small example.")
 def demo(
     output: Output = Path("results/demo"),
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the main job in small: generate, train, solve a fresh realization by FEM, PG-LOD and NN-LOD.
+    """Run the whole pipeline on a small example: generate data, train, solve by FEM, PG-LOD and NN-LOD, report.
 
     Example: nnlod demo -o results/demo
     """
@@ -95,13 +95,15 @@ def train(
     ] = None,
     online: Annotated[
         int | None,
-        typer.Option(min=1, help="Train on so many fresh realizations an epoch; the dataset validates and tests only."),
+        typer.Option(
+            min=1, help="Fresh realizations to train on per epoch; the dataset is for validation and testing only."
+        ),
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     allow_import: AllowImport = False,
 ) -> None:
-    """Train a network on a dataset; keeps the weights of the smallest validation loss. In parallel under mpirun.
+    """Train a network on a dataset; keeps the weights with the smallest validation loss. In parallel under mpirun.
 
     Example: nnlod train data demos/config/demo.toml -o model -s training.epochs=40
     """
@@ -133,7 +135,7 @@ def train(
     print_table(f"trained {output}", rows)
 
 
-@app.command(short_help="Measure a model as the paper does.")
+@app.command(short_help="Evaluate a model as in the paper.")
 @once
 def evaluate(
     model: Model,
@@ -142,7 +144,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fresh realization.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Evaluate a model as the paper does: test loss, and a fresh realization by FEM, PG-LOD and NN-LOD.
+    """Evaluate a model as in the paper: test loss, and a fresh realization by FEM, PG-LOD and NN-LOD.
 
     Example: nnlod evaluate model --data data -o evaluation
     """
@@ -190,7 +192,7 @@ def reproduce(
         bool, typer.Option("--small-only", help="Small datasets and transfer learning only; the large ones can follow.")
     ] = False,
 ) -> None:
-    """Run experiments of the paper from data to report; what is finished is taken from the output folder.
+    """Run experiments of the paper, from data to report; finished stages are reused from the output folder.
 
     Example: nnlod reproduce all --scale small -o results/reproduce
     """

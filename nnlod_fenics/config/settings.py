@@ -47,7 +47,7 @@ class DatasetSection(Settings):
         "models that serve all",
     )
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
-    block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
+    block: int = Field(default=2, ge=1, description="realizations per file, the unit of work")
 
     @model_validator(mode="after")
     def _fits_in_files(self) -> DatasetSection:

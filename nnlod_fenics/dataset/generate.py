@@ -75,7 +75,7 @@ def generate(
     Raises:
         InputError: If the settings or the folder do not fit, or the folder cannot be written to any more; on
             every rank. Finished realizations are kept.
-        Interrupted: If the run was told to stop (SIGTERM, SIGINT, SIGUSR1) before it was complete; on every
+        Interrupted: If the run was stopped (SIGTERM, SIGINT, SIGUSR1) before it was complete; on every
             rank. Blocks that were being computed are dropped, finished ones kept.
 
     Note:
@@ -113,7 +113,7 @@ def generate(
 
 
 def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
-    """What the dataset will say of itself; a law of a user's own, given or registered, keeps all its parameters."""
+    """What the dataset records of itself; a custom law, given or registered, keeps all its parameters."""
     settings = config.resolved() | {"grid": grid.as_dict()}
     if config.dataset.domains:
         check_plain(grid)

@@ -15,7 +15,7 @@ with the datasets
 * ``marks``, if domains are drawn: what elements are and what lies around the box, ``(n, 1/H + 2, …)``: 1 in D, 0
   outside where A ∂u/∂n is given, -1 where u is given;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
-  its law has; the attribute ``names`` tells which;
+  its law has; the attribute ``names`` lists them;
 * ``origin``: seed and number that the realization was drawn with;
 * ``checksum``: CRC-32 of the bytes of Z, of the matrices, and of b and marks if there are any; ``done``: 1 where
   computed.
@@ -179,7 +179,7 @@ class Block:
 
 
 def identity_of(config: dict[str, Any], origins: Array | None = None) -> str:
-    """What tells the blocks of one dataset from those of others.
+    """What distinguishes the blocks of one dataset from those of others.
 
     Args:
         config: All settings of the run that made it.
@@ -234,7 +234,7 @@ def _version(header: Header, attribute: bool) -> int:
 
 
 def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
-    """What a dataset holds, in attributes of its own: readers of this package need none of them."""
+    """What a dataset holds, in HDF5 attributes: readers of this package need none of them."""
     cells = [f"cell {axis}" for axis in "zyx"[3 - dim :]]
     description, units, axes = {
         "Z": ("logarithm of the diffusion coefficient A, constant on each cell of T_ε", "log of the unit of A", cells),

@@ -105,7 +105,7 @@ _SIGNATURES: dict[str, Callable[..., Any]] = {"lognormal": LognormalField}  # wh
 
 
 def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
-    """Make a law of one's own known by name, so that settings, datasets and models can refer to it.
+    """Register a custom law under a name, so that settings, datasets and models can refer to it.
 
     Args:
         kind: Its name, as in ``field.kind``.

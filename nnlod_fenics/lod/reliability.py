@@ -10,10 +10,10 @@ solution can be off by hundreds of per cent. Five signs cost next to nothing and
   wrong amplitude. One more coarse solve;
 * *coercivity*: a negative eigenvalue of (K + Kᵀ)/2 means that the discrete problem has lost its stability;
 * the *asymmetry* of K itself, and the *ring*: correctors decay away from T unless the patch is too small, and then S_T
-  is large in its outermost nodes. Both tell where an error comes from, but not how large it is.
+  is large in its outermost nodes. Both indicate where an error comes from, but not how large it is.
 
-Negative values where no data are negative are told too, but do not decide: I_H u_h does not share the bounds of u_h,
-and beside poor inclusions and barriers it can be negative itself.
+Negative values where no data are negative are reported too, but do not decide: I_H u_h does not share the bounds of
+u_h, and beside poor inclusions and barriers it can be negative itself.
 """
 
 from __future__ import annotations

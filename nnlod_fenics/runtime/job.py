@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """The run was told to stop; what is finished is kept, and the run can be resumed."""
+    """The run was stopped by a signal; what is finished is kept, and the run can be resumed."""
 
 
 def world() -> Any:
@@ -112,7 +112,7 @@ def _portable(error: Exception) -> Exception:
 
 
 class StopSignal:
-    """Whether a signal has told this process to stop."""
+    """Whether this process has received a signal to stop."""
 
     def __init__(self) -> None:
         self._received = False

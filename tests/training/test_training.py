@@ -299,8 +299,21 @@ def test_odd_checkpoints(data, tmp_path, change):
     old = {key: value for key, value in good.items() if key not in ("digest", "checksum")}  # as version 0.1 wrote it
     for content in (good, old):
         path.write_text(json.dumps(content | change if change and isinstance(change, dict) else change))
-        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* and cannot be resumed"):
+        with pytest.raises(
+            InputError, match=r"training\.json' is damaged|another .* and cannot be resumed|version 0\.1"
+        ):
             train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+
+
+def test_a_checkpoint_of_version_01(data, tmp_path):
+    """Whose grid is in another form: the sentence says what is the matter, not that the grid is another one."""
+    settings = TrainingSettings(epochs=1, batch_size=64)
+    train(data, tmp_path, "structured", OPTIONS, settings)
+    path = tmp_path / "training.json"
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("digest", "checksum")}
+    path.write_text(json.dumps(old | {"grid": {"dim": 2, "coarse": 4, "fine": 16, "ell": 1, "coefficient": 8}}))
+    with pytest.raises(InputError, match=r"of version 0\.1, which this version cannot resume; .* --overwrite"):
+        train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 
 def _same_json(one: bytes, other: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""A cache of finished stages, so that nothing is computed twice and what was interrupted goes on.
+"""A cache of finished stages, so that nothing is computed twice and interrupted stages are resumed.
 
 A stage is named by its kind and a hash of its settings; these contain the keys of the stages it is made from. Its
 folder gets the file ``stage.json`` last: a folder without it is of an interrupted stage, which is entered again and

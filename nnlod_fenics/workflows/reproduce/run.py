@@ -47,7 +47,7 @@ def reproduce(
 
     Args:
         names: Of ``"1"``, ``"2"``, ``"3"``, ``"1-H"``, ``"2-H"``, ``"3-H"``; or ``"all"``.
-        scale: ``"small"``, ``"paper"``, or a scale of one's own.
+        scale: ``"small"``, ``"paper"``, or a custom scale.
         output: Folder for a folder named after the scale, with ``cache``, for each experiment ``report.html``,
             ``result.json`` and ``paraview``, and ``index.html``, which leads to the reports that are there.
         device: Where networks are trained, ``"cpu"`` or ``"cuda"``.

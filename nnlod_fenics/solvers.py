@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from nnlod_fenics.averaged import AveragedFem, cell_means
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
@@ -50,7 +51,12 @@ _LOG = logging.getLogger(__name__)
 AUTO_LAYERS = {1: 4, 2: 3, 3: 2}
 """Up to how many layers ``ell="auto"`` goes, by dimension: with more one field costs more by LOD than by FEM."""
 
-NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
+NAMES = {
+    "fem": "FEM",
+    "averaged": "FEM, averaged A",
+    "lod": "PG-LOD",
+    "nn": "NN-LOD",
+}  # as figures and reports call them
 """Names of the methods as figures and reports call them."""
 
 
@@ -86,6 +92,7 @@ class Solution:
     operator: scipy.sparse.csr_array | None = None
     problem: Problem = field(default_factory=Problem)
     steps: list[str] = field(default_factory=list)
+    mesh: Grid | None = None
     solver: LinearSolve | None = None
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
@@ -150,12 +157,12 @@ class Solution:
             return given_outflow(self.grid, self.problem, name)
         if self.S is None and self.operator is None:
             return face_outflow(name, self.grid, self.u, self.A, self.load)
-        return float(self._residual.ravel() @ face_weights(name, self.grid))
+        return float(self._residual.ravel() @ face_weights(name, self.mesh or self.grid))
 
     @cached_property
     def _residual(self) -> Array:
         if self.operator is not None:
-            u = np.where(self.grid.active_nodes, self.u, 0.0)
+            u = np.where((self.mesh or self.grid).active_nodes, self.u, 0.0)
             return np.asarray(self.load - (self.operator @ u.ravel()).reshape(u.shape))
         assert self.S is not None
         return coarse_residual(self.grid, self.S, self.u, self.load)
@@ -215,6 +222,42 @@ class _Fem:
 
     def destroy(self) -> None:
         self._solver.destroy()
+
+
+class _Averaged:
+    """Q1 finite elements on a coarser mesh, with means of the coefficient."""
+
+    together = 64
+
+    def __init__(self, grid: Grid, problem: Problem, refine: int = 1, mean: str | float = "geometric") -> None:
+        self._grid, self._problem, self._fem = grid, problem, AveragedFem(grid, problem, refine, mean)
+
+    def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
+        if any(a.ndim > self._grid.dim for a in A):
+            raise InputError("A must be scalar for method 'averaged', got matrices; use method 'fem' or 'lod'.")
+        start = time.perf_counter()
+        means = cell_means(self._grid, np.stack(list(A)), self._fem.refine, self._fem.mean)
+        each = (time.perf_counter() - start) / len(A)
+        return [self._solve(a, own, each) for a, own in zip(A, means, strict=True)]
+
+    def _solve(self, A: Array, means: Array, seconds_before: float) -> Solution:
+        seconds, fem = {"means": seconds_before}, self._fem
+        with _timed(seconds, "solve"):
+            u, K = fem.solve(means)
+        return Solution(
+            self._grid,
+            "averaged",
+            A,
+            u,
+            seconds=seconds,
+            operator=K,
+            problem=self._problem,
+            mesh=fem.mesh,
+            make_load=lambda: fem.load,
+        )
+
+    def destroy(self) -> None:
+        pass
 
 
 class _Coarse:
@@ -465,10 +508,11 @@ class _NnLod(_Coarse):
         return S, self.model.corrected_load(self._grid, self._coarse.problem, loads)
 
 
-_FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _make_lod, "nn": _NnLod}
+_FACTORIES: dict[str, Factory] = {"fem": _Fem, "averaged": _Averaged, "lod": _make_lod, "nn": _NnLod}
 _SWITCHES = ("source_correctors", "reconstruct")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
+    "averaged": ("refine", "mean"),
     "lod": ("local", "source_correctors", "reconstruct", "form", "ell"),
     "nn": ("model", "trust", "device", "source_correctors", "reconstruct"),
 }
@@ -503,7 +547,8 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         method: One of :func:`methods`.
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
-        **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
+        **options: For ``averaged`` ``refine``, elements for each element of T_H along an axis, and ``mean``:
+            ``"geometric"``, ``"harmonic"``, ``"arithmetic"`` or the exponent of a power mean. For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
             (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place;
             for ``nn`` ``model``, ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``; for
             both ``reconstruct``. Those that are None or False count
@@ -549,7 +594,7 @@ def solve(
         grid: The discretisation; it says what D and Γ_D are.
         A: Coefficient on T_ε, shape ``grid.coefficient_shape``, or ``grid.coefficient_shape + (d, d)`` for symmetric
             matrices. Cells of inactive elements do not count.
-        method: ``"fem"`` on T_h, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H, or a registered one.
+        method: ``"fem"`` on T_h, ``"averaged"``, FEM on a coarser mesh with means of A, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H, or a registered one.
         f: Source: a number, a function of points, or cell values on T_h.
         wells: Points and rates, positive where a well injects.
         g: u on Γ_D: a number, a function of points, or one of them a face, ``{"xmin": 1.0}``.

@@ -28,7 +28,7 @@ FLOORS = (
     ("fields", "output"),
     ("config",),
     ("fem", "lod"),
-    ("network",),
+    ("averaged", "network"),
     ("solvers",),
     ("dataset",),
     ("training", "montecarlo"),

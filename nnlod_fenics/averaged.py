@@ -1,8 +1,8 @@
 """FEM on a coarser mesh with averaged coefficients: what costs a millisecond and is often good enough.
 
 On isotropic lognormal fields in two dimensions the geometric mean of the cells is nearly the effective coefficient
-(Matheron 1967); in d dimensions the power mean with exponent 1 - 2/d. On layers, channels and inclusions no mean of this
-kind is right, whatever the mesh: those are for the LOD.
+(Matheron 1967); in d dimensions the power mean with exponent 1 - 2/d. On layers, channels and inclusions no mean of
+this kind is right, whatever the mesh: those are for the LOD.
 """
 
 from __future__ import annotations
@@ -39,12 +39,8 @@ def averaged_mesh(grid: Grid, refine: int) -> Grid:
     Raises:
         InputError: If r is no positive divisor of H/ε.
     """
-    if (
-        isinstance(refine, bool)
-        or not isinstance(refine, (int, np.integer))
-        or refine < 1
-        or grid.cells_per_element % refine
-    ):
+    whole = isinstance(refine, (int, np.integer)) and not isinstance(refine, bool) and refine > 0
+    if not whole or grid.cells_per_element % refine:
         raise InputError(f"refine must divide H/ε = {grid.cells_per_element}, got {refine!r}.")
     counts = tuple(int(n * refine) for n in grid.coarse)
     active = np.kron(grid.active, np.ones((refine,) * grid.dim, dtype=bool)).astype(bool)
@@ -74,9 +70,10 @@ def cell_means(grid: Grid, A: Array, refine: int, mean: str | float = "geometric
     cells, axes = A.reshape(len(A), *split), tuple(range(2, 2 * grid.dim + 1, 2))
     if exponent == 0:
         return np.asarray(np.exp(np.log(cells).mean(axis=axes)))
-    largest = cells.max(axis=axes, keepdims=True)  # powers of ratios neither overflow nor vanish all together
-    powers = ((cells / largest) ** exponent).mean(axis=axes) ** (1 / exponent)
-    return np.asarray(powers * largest.reshape(powers.shape))
+    # powers of ratios neither overflow nor vanish all together
+    reference = (cells.max if exponent > 0 else cells.min)(axis=axes, keepdims=True)
+    powers = ((cells / reference) ** exponent).mean(axis=axes) ** (1 / exponent)
+    return np.asarray(powers * reference.reshape(powers.shape))
 
 
 class AveragedFem:

@@ -68,16 +68,17 @@ class Solution:
         grid: The discretisation.
         method: The method.
         A: The coefficient on T_ε.
-        u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``grid.node_shape``
-            otherwise.
+        u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``mesh.node_shape``
+            for ``averaged``, ``grid.node_shape`` otherwise.
         S: Local matrices, for ``lod`` and ``nn`` in the Petrov–Galerkin form.
         seconds: Time of each step.
         u_fine: Nodal values on T_h, ``grid.fine_node_shape``: u itself for ``fem``, the reconstruction
             (1 − C) u_H + Σ R_T where it was asked for.
         form: ``"galerkin"`` for a coarse solution in that form, else ``"petrov-galerkin"``.
-        operator: K at all coarse nodes of the box, for the Galerkin form.
+        operator: K at all nodes of the box, of T_H for the Galerkin form, of ``mesh`` for ``averaged``.
         problem: What was solved.
         steps: What was tried, a sentence each, for ``ell="auto"``.
+        mesh: The mesh of ``averaged`` as a grid of its own.
         solver: How the coarse system was solved, for the Galerkin form: method, iterations and residual.
     """
 
@@ -110,7 +111,7 @@ class Solution:
             InputError: If the method has none.
         """
         if self.operator is not None:
-            free = np.flatnonzero(self.grid.free_nodes)
+            free = np.flatnonzero((self.mesh or self.grid).free_nodes)
             return self.operator[free][:, free]
         if self.S is None:
             raise InputError(f"a solution by method {self.method!r} has no coarse operator.")
@@ -548,11 +549,11 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
         **options: For ``averaged`` ``refine``, elements for each element of T_H along an axis, and ``mean``:
-            ``"geometric"``, ``"harmonic"``, ``"arithmetic"`` or the exponent of a power mean. For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
-            (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place;
-            for ``nn`` ``model``, ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``; for
-            both ``reconstruct``. Those that are None or False count
-            as not given.
+            ``"geometric"``, ``"harmonic"``, ``"arithmetic"`` or the exponent of a power mean. For ``lod`` ``local``
+            (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form`` (``"petrov-galerkin"``, or
+            ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place. For ``nn`` ``model``,
+            ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``. For ``lod`` and ``nn``
+            ``reconstruct``. Those that are None or False count as not given.
 
     Returns:
         The solver.
@@ -594,7 +595,8 @@ def solve(
         grid: The discretisation; it says what D and Γ_D are.
         A: Coefficient on T_ε, shape ``grid.coefficient_shape``, or ``grid.coefficient_shape + (d, d)`` for symmetric
             matrices. Cells of inactive elements do not count.
-        method: ``"fem"`` on T_h, ``"averaged"``, FEM on a coarser mesh with means of A, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H, or a registered one.
+        method: ``"fem"`` on T_h; ``"averaged"``, FEM on T_H or a refinement of it with means of A; ``"lod"`` (PG-LOD)
+            or ``"nn"`` (NN-LOD) on T_H; or a registered one.
         f: Source: a number, a function of points, or cell values on T_h.
         wells: Points and rates, positive where a well injects.
         g: u on Γ_D: a number, a function of points, or one of them a face, ``{"xmin": 1.0}``.

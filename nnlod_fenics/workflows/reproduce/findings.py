@@ -236,7 +236,8 @@ CLAIMS = (
         ("3-H",),
         "The undershoot is the network's: the mean of NN-LOD undershoots that of PG-LOD too.",
         "section 6.3, read with section 5",
-        "the same, against PG-LOD",
+        f"mean of ∫u_NN / ∫u_LOD − 1, large dataset, {_TRANSFER}: below zero, and the mean solution below that of "
+        f"u_LOD at {100 * criteria.CONSISTENT:.0f} % of the inner nodes of T_H or more",
         criteria.undershoots("PG-LOD"),
         _LARGE,
     ),

@@ -363,18 +363,26 @@ def _statements(results: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _answers(item: Claim, results: Mapping[str, dict[str, Any]]) -> str:
-    """For each answer the networks and their experiments."""
+    """For each answer the networks and their experiments, and why some are not examined."""
     answers: dict[str, dict[str, list[str]]] = {}
+    reasons: dict[str, None] = {}
     for name in item.experiments:
         for finding in results[name]["findings"] if name in results else ():
             for verdict in finding["verdicts"] if finding["claim"] == item.claim else ():
                 networks = answers.setdefault(verdict["answer"], {})
-                networks.setdefault(verdict["network"], []).append(name.replace("-", "\N{NON-BREAKING HYPHEN}"))
+                networks.setdefault(verdict["network"], []).append(_unbroken(name))
+                if verdict["answer"] == NOT_EXAMINED:
+                    reasons[_unbroken(verdict["evidence"])] = None
     lines = []
     for answer in filter(answers.get, ANSWERS):
-        where = escape("; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items()))
-        lines.append(f"<span class='verdict {_CLASSES[answer]}'>{answer}</span>: {where}")
-    missing = [name.replace("-", "\N{NON-BREAKING HYPHEN}") for name in item.experiments if name not in results]
+        where = "; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items())
+        why = f" ({'; '.join(reasons)})" if answer == NOT_EXAMINED else ""
+        lines.append(f"<span class='verdict {_CLASSES[answer]}'>{answer}</span>: {escape(where + why)}")
+    missing = [_unbroken(name) for name in item.experiments if name not in results]
     if missing:
         lines.append(f"not run: {', '.join(missing)}")
     return "<br>".join(lines)
+
+
+def _unbroken(text: str) -> str:
+    return text.replace("-", "\N{NON-BREAKING HYPHEN}")

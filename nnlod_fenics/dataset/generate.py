@@ -17,7 +17,7 @@ import numpy as np
 from nnlod_fenics.config import Config
 from nnlod_fenics.dataset.domains import check_plain, draw_domain
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
-from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
+from nnlod_fenics.dataset.layout import UNSTATED, Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.fields import (
     PARAMETERS,
@@ -117,6 +117,8 @@ def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
     settings = config.resolved() | {"grid": grid.as_dict()}
     if config.dataset.domains:
         check_plain(grid)
+    stated = settings["dataset"].items()
+    settings["dataset"] = {key: value for key, value in stated if key not in UNSTATED or value != UNSTATED[key]}
     if own:
         settings["field"] = settings_of_law(law)
     found = {*check_sample(law.sample(config.dataset.seed, 0), grid.coefficient_shape).parameters}

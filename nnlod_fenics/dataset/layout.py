@@ -58,6 +58,7 @@ from nnlod_fenics.window import PETROV_GALERKIN, Window
 __all__ = [
     "INDEX",
     "LAYOUT_VERSION",
+    "UNSTATED",
     "Block",
     "Header",
     "block_path",
@@ -70,6 +71,8 @@ __all__ = [
 
 LAYOUT_VERSION = 3
 """Version of the layout of what version 2 does not know: the Galerkin form, and loads."""
+UNSTATED: dict[str, Any] = {"form": PETROV_GALERKIN, "loads": False}
+"""Settings of a dataset that it states only where they differ: former versions know none of them."""
 INDEX = "dataset.h5"
 """Name of the file that gathers all blocks."""
 
@@ -118,12 +121,12 @@ class Header:
     @property
     def form(self) -> str:
         """Form of the local matrices."""
-        return str(self.config["dataset"].get("form", PETROV_GALERKIN))
+        return str((UNSTATED | self.config["dataset"])["form"])
 
     @property
     def loads(self) -> bool:
         """Whether there are loads."""
-        return bool(self.config["dataset"].get("loads", False))
+        return bool((UNSTATED | self.config["dataset"])["loads"])
 
     @property
     def domains(self) -> bool:

@@ -71,7 +71,7 @@ __all__ = [
 
 LAYOUT_VERSION = 3
 """Version of the layout of what version 2 does not know: the Galerkin form, and loads."""
-UNSTATED: dict[str, Any] = {"form": PETROV_GALERKIN, "loads": False}
+UNSTATED: dict[str, Any] = {"form": PETROV_GALERKIN, "loads": False, "domains": 0.0}
 """Settings of a dataset that it states only where they differ: former versions know none of them."""
 INDEX = "dataset.h5"
 """Name of the file that gathers all blocks."""

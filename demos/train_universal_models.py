@@ -1,8 +1,9 @@
 # # Models for coefficients that nobody trained for
 #
-# This script makes `universal-2d` and `universal-2d-fast`: networks for the window H/h = 8, H/ε = 4, that learned a whole
-# family of fields (`config/universal-2d.toml`: smooth to rough, isotropic to 10:1 at any angle, two phases of contrast up
-# to 100, layers, trends), on boxes and on domains with holes and no-flow faces. In stages, each of which is resumed:
+# This script makes `universal-2d` and `universal-2d-fast`: networks for the window H/h = 8, H/ε = 4, that learned a
+# whole family of fields (`config/universal-2d.toml`: smooth to rough, isotropic to 10:1 at any angle, two phases of
+# contrast up to 100, layers, trends), on boxes and on domains with holes and no-flow faces. In stages, each of which is
+# resumed:
 #
 #     mpirun -n 2 python demos/train_universal_models.py --only-data
 #     python demos/train_universal_models.py --epochs 10
@@ -15,6 +16,7 @@ import argparse
 import json
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +31,7 @@ from nnlod_fenics.norms import relative_l2
 from nnlod_fenics.runtime.streams import Stream
 from nnlod_fenics.training import train
 
+Law = dict[str, Any]
 FILES = ("weights.safetensors", "errors.safetensors", "model.json", "loss.json")
 FAST = {"channels": 12, "means": 16, "embed_depth": 1, "mix_depth": 1, "head_depth": 1}
 
@@ -71,20 +74,15 @@ TURNED = {"covariance": "exponential", "angles": 0.5}
 LONG = [4.0, 0.4]
 
 
-def two_phase(contrast: float, length: float | list[float], share: float = 0.2, **more: object) -> dict[str, object]:
+def two_phase(contrast: float, length: float | list[float], share: float = 0.2, **more: Any) -> Law:
     """Two phases with smooth variation inside them."""
-    phases = {
-        "kind": "two-phase",
-        "unit": "H",
-        "contrast": contrast,
-        "share": share,
-        "correlation_length": length,
-    } | more
+    phases = {"kind": "two-phase", "unit": "H", "contrast": contrast, "share": share} | more
+    phases["correlation_length"] = length
     smooth = NORMAL | {"variance": 0.2, "correlation_length": 2.0}
     return {"kind": "sum", "laws": [phases, smooth]}
 
 
-KINDS = {
+KINDS: dict[str, Law] = {
     "isotropic, σ² = 0.5": NORMAL | {"variance": 0.5, "correlation_length": 0.8},
     "isotropic, σ² = 1": NORMAL | {"variance": 1.0, "correlation_length": 0.8},
     "isotropic, σ² = 4": NORMAL | {"variance": 4.0, "correlation_length": 0.8},
@@ -100,8 +98,8 @@ KINDS = {
 }
 
 
-def evaluate(model: NNLOD, law: dict[str, object], grid: Grid, count: int) -> dict[str, float]:
-    """Errors of local matrices, and of u_H against that by exact ones and against FEM, of which the largest twentieth."""
+def evaluate(model: NNLOD, law: Law, grid: Grid, count: int) -> dict[str, float]:
+    """Mean error of local matrices; errors of u_H against that by exact ones and against FEM: 95 % are smaller."""
     matrices, coarse, fine, exact = [], [], [], []
     field = make_field(law, grid.dim, grid.coefficient, grid.lengths, grid.widths)
     for index in range(count):

@@ -19,8 +19,10 @@ from nnlod_fenics.dataset.verify import verify_dataset
 from nnlod_fenics.fields import make_field, registry
 from nnlod_fenics.lod.interpolation import quasi_interpolation
 from nnlod_fenics.solvers import Solution
+from nnlod_fenics.window import Window
 
 GRID = Grid(2, 4, 8, 1, coefficient=8)
+WINDOW = Window.of(GRID)
 CONFIG = nnlod.load_config(
     None,
     [
@@ -54,13 +56,13 @@ class Layers:
 class Plain(nn.Module):
     """The least that a network must be."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, window: Window) -> None:
         super().__init__()
-        self.shape = grid.local_matrix_shape
-        self.layer = nn.Linear(grid.num_patch_cells, self.shape[0] * self.shape[1])
+        self.shape = window.matrix_shape
+        self.layer = nn.Linear(window.num_cells, self.shape[0] * self.shape[1])
 
-    def forward(self, Z: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        return self.layer((Z * inside).flatten(1)).reshape(-1, *self.shape)
+    def forward(self, Z: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
+        return self.layer(Z.flatten(1)).reshape(-1, *self.shape)
 
 
 @pytest.fixture
@@ -188,8 +190,8 @@ def test_wrong_laws(sample, message, tmp_path):
 def test_a_module_of_ones_own(data, tmp_path):
     """Trained, stored, loaded into a new module, used with trust and in Monte Carlo."""
     torch.manual_seed(0)
-    nnlod.train(data, tmp_path / "m", network=Plain(GRID), settings=CONFIG.training)
-    model = NNLOD.load(tmp_path / "m", network=Plain(GRID))
+    nnlod.train(data, tmp_path / "m", network=Plain(WINDOW), settings=CONFIG.training)
+    model = NNLOD.load(tmp_path / "m", network=Plain(WINDOW))
     A = Layers(2, 8).sample(9, 0).A
     assert np.isfinite(model.local_matrices(GRID, A)).all()
     exact = nnlod.local_matrices(GRID, A)
@@ -199,7 +201,7 @@ def test_a_module_of_ones_own(data, tmp_path):
     with pytest.raises(InputError, match=r"network\.name must be one of .*'Plain'"):
         NNLOD.load(tmp_path / "m")
     with pytest.raises(InputError, match="options apply to a network given by name"):
-        nnlod.train(data, tmp_path / "n", network=Plain(GRID), options={"channels": 3})
+        nnlod.train(data, tmp_path / "n", network=Plain(WINDOW), options={"channels": 3})
 
 
 def test_data_of_no_law_at_all(data, tmp_path):

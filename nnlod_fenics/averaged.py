@@ -2,7 +2,7 @@
 
 On isotropic lognormal fields in two dimensions the geometric mean of the cells is nearly the effective coefficient
 (Matheron 1967); in d dimensions the power mean with exponent 1 - 2/d. On layers, channels and inclusions no mean of
-this kind is right, whatever the mesh: those are for the LOD.
+this kind is right, whatever the mesh; an effective tensor of each cell, from periodic cell problems, knows directions.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from nnlod_fenics.loads import fine_load
 from nnlod_fenics.lod.coarse import CoarseSolver, coarse_operator
 from nnlod_fenics.lod.leaves import cell_forms
 from nnlod_fenics.problem import Problem
+from nnlod_fenics.upscaled import effective_tensors
 
-__all__ = ["MEANS", "AveragedFem", "averaged_mesh", "cell_means"]
+__all__ = ["EFFECTIVE", "MEANS", "AveragedFem", "averaged_mesh", "cell_means"]
 
 Array = npt.NDArray[np.float64]
 
+EFFECTIVE = "effective"
+"""Name of the effective tensors in the place of a mean, see :func:`nnlod_fenics.upscaled.effective_tensors`."""
 MEANS = {"harmonic": -1.0, "geometric": 0.0, "arithmetic": 1.0}
 """Means by name, as exponents of power means."""
 
@@ -54,17 +57,22 @@ def cell_means(grid: Grid, A: Array, refine: int, mean: str | float = "geometric
         grid: The discretisation.
         A: Positive coefficients on T_ε, shape ``(n, 1/ε, …)``.
         refine: r.
-        mean: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or the exponent p of (mean of A^p)^(1/p).
+        mean: ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, or the exponent p of (mean of A^p)^(1/p);
+            or ``"effective"`` for tensors from cell problems, which take matrix-valued coefficients, too.
 
     Returns:
-        Shape ``(n, r/H, …)``.
+        Shape ``(n, r/H, …)``, for tensors ``(n, r/H, …, d, d)``.
 
     Raises:
-        InputError: If the mean is none.
+        InputError: If the mean is none, or does not apply to a coefficient of matrices.
     """
+    if mean == EFFECTIVE:
+        return effective_tensors(grid, A, refine)
     exponent = MEANS.get(mean, mean) if isinstance(mean, str) else mean
     if isinstance(exponent, (str, bool)) or not isinstance(exponent, (int, float)) or not np.isfinite(exponent):
-        raise InputError(f"mean must be one of {list(MEANS)} or the exponent of a power mean, got {mean!r}.")
+        raise InputError(f"mean must be one of {[*MEANS, EFFECTIVE]} or the exponent of a power mean, got {mean!r}.")
+    if A.ndim > grid.dim + 1:
+        raise InputError(f"A must be scalar for mean={mean!r}, got matrices; mean={EFFECTIVE!r} takes them.")
     width = grid.cells_per_element // refine
     split = [n for cells in A.shape[1:] for n in (cells // width, width)]
     cells, axes = A.reshape(len(A), *split), tuple(range(2, 2 * grid.dim + 1, 2))
@@ -99,13 +107,17 @@ class AveragedFem:
         plain = Problem(0.0, g=problem.g)  # its own load is the restricted one
         self._solver = CoarseSolver(self.mesh, plain)
         self.load = _restricted(self.mesh, fine_load(grid, problem))
-        self._stiffness = _q1_stiffness(self.mesh)
+        self._forms = _q1_forms(self.mesh)
         self._free = np.flatnonzero(self.mesh.free_nodes)
 
     def operator(self, means: Array) -> scipy.sparse.csr_array:
-        """The stiffness matrix at all nodes of the mesh, for means over its cells, shape ``(r/H, …)``."""
-        S = means.reshape(-1, 1, 1) * self._stiffness * self.mesh.active.reshape(-1, 1, 1)
-        return coarse_operator(self.mesh, S, boundary=True)
+        """The stiffness matrix at all nodes of the mesh, for means over its cells, from :func:`cell_means`."""
+        d, active = self.mesh.dim, self.mesh.active.reshape(-1, 1, 1)
+        if means.ndim > d:
+            S = np.tensordot(means.reshape(-1, d, d), self._forms, axes=2)
+        else:
+            S = means.reshape(-1, 1, 1) * np.einsum("aapq->pq", self._forms)
+        return coarse_operator(self.mesh, S * active, boundary=True)
 
     def solve(self, means: Array) -> tuple[Array, scipy.sparse.csr_array]:
         """Nodal values on the mesh, NaN at nodes of no active element, and the stiffness matrix at all nodes."""
@@ -114,11 +126,10 @@ class AveragedFem:
         return self._solver.solve_symmetric(K[self._free][:, self._free], self.load, lift)[0], K
 
 
-def _q1_stiffness(mesh: Grid) -> Array:
-    """∫_E ∇Λ_i·∇Λ_j of an element, nodes x fastest."""
+def _q1_forms(mesh: Grid) -> Array:
+    """∫_E ∂_a Λ_i ∂_b Λ_j of an element, shape ``(d, d, 2^d, 2^d)``, nodes x fastest."""
     widths = np.asarray(mesh.widths)
-    forms = cell_forms(mesh.dim, 1)[0] * (np.prod(widths) / np.outer(widths, widths))[:, :, None, None]
-    return np.asarray(np.einsum("aapq->pq", forms))
+    return cell_forms(mesh.dim, 1)[0] * (np.prod(widths) / np.outer(widths, widths))[:, :, None, None]
 
 
 def _restricted(mesh: Grid, load: Array) -> Array:

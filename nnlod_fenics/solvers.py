@@ -234,8 +234,6 @@ class _Averaged:
         self._grid, self._problem, self._fem = grid, problem, AveragedFem(grid, problem, refine, mean)
 
     def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
-        if any(a.ndim > self._grid.dim for a in A):
-            raise InputError("A must be scalar for method 'averaged', got matrices; use method 'fem' or 'lod'.")
         start = time.perf_counter()
         means = cell_means(self._grid, np.stack(list(A)), self._fem.refine, self._fem.mean)
         each = (time.perf_counter() - start) / len(A)
@@ -549,7 +547,8 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
         **options: For ``averaged`` ``refine``, elements for each element of T_H along an axis, and ``mean``:
-            ``"geometric"``, ``"harmonic"``, ``"arithmetic"`` or the exponent of a power mean. For ``lod`` ``local``
+            ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, the exponent of a power mean, or ``"effective"`` for
+            tensors from periodic cell problems. For ``lod`` ``local``
             (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form`` (``"petrov-galerkin"``, or
             ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place. For ``nn`` ``model``,
             ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``. For ``lod`` and ``nn``

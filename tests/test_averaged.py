@@ -7,6 +7,7 @@ from nnlod_fenics import Grid, make_solver, solve
 from nnlod_fenics.averaged import averaged_mesh, cell_means
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.problem import Problem
+from nnlod_fenics.upscaled import effective_tensors
 
 MASK = np.ones((4, 6), dtype=bool)
 MASK[1:3, 2] = False
@@ -78,6 +79,55 @@ def test_layers_need_the_right_mean():
         assert found.outflow("xmax") == pytest.approx(effective, rel=1e-10)
 
 
+def rotated(d: int, axis: int) -> np.ndarray:
+    """Layers across an axis (0 is x), one fine cell thick."""
+    return np.tile(np.tile([1.0, 100.0], 4), (8,) * (d - 1) + (1,)).swapaxes(d - 1, d - 1 - axis)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("refine", [1, 2])
+def test_effective_tensors_of_layers(d, refine):
+    """Exact: the harmonic mean across layers, the arithmetic one along them, in boxes of any sides."""
+    grid = Grid(d, 2, 8, 0, 8, lengths=(1.0, 2.0, 0.7)[:d])
+    for axis in range(d):
+        found = effective_tensors(grid, rotated(d, axis)[None], refine)
+        expected = np.diag([200 / 101 if k == axis else 50.5 for k in range(d)])
+        np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-11, atol=1e-9)
+
+
+def test_effective_tensors_of_checkerboards_and_matrices():
+    """Squares of two values: nearly their geometric mean (Keller 1964). A constant tensor: itself."""
+    grid = Grid(2, 1, 64, 0, 2)
+    board = np.array([[1.0, 9.0], [9.0, 1.0]])
+    tensor = effective_tensors(grid, board[None], 1)[0, 0, 0]
+    np.testing.assert_allclose(tensor, 3 * np.eye(2), atol=0.07)
+    assert tensor[0, 0] > 3  # Q1 elements are too stiff
+    constant = np.array([[2.0, 0.5], [0.5, 1.0]])
+    found = effective_tensors(Grid(2, 2, 8, 0, 4), np.tile(constant, (1, 4, 4, 1, 1)), 1)
+    np.testing.assert_allclose(found, np.broadcast_to(constant, found.shape), rtol=1e-12)
+
+
+def test_effective_tensors_turn_with_the_field():
+    grid = Grid(2, 1, 8, 0, 8)
+    A = np.exp(np.random.default_rng(3).standard_normal((8, 8)))
+    tensor = effective_tensors(grid, A[None], 1)[0, 0, 0]
+    mirrored = effective_tensors(grid, A[None, :, ::-1].copy(), 1)[0, 0, 0]  # x to -x
+    swapped = effective_tensors(grid, A.T[None].copy(), 1)[0, 0, 0]
+    assert abs(tensor[0, 1]) > 1e-3
+    np.testing.assert_allclose(mirrored, tensor * [[1, -1], [-1, 1]], rtol=1e-10)
+    np.testing.assert_allclose(swapped, tensor[::-1, ::-1], rtol=1e-10)
+
+
+def test_fem_with_effective_tensors():
+    """Layers at once: FEM with the exact effective tensor, against DOLFINx with that matrix."""
+    grid = Grid(2, 4, 32, 1, 32, dirichlet=("xmin", "ymax"))
+    A = np.tile(np.tile([1.0, 100.0], 16), (32, 1))
+    found = solve(grid, A, "averaged", mean="effective")
+    matrices = np.tile(np.diag([200 / 101, 50.5]), (4, 4, 1, 1))
+    expected = solve(Grid(2, 4, 4, 0, 4, dirichlet=("xmin", "ymax")), matrices, "fem")
+    np.testing.assert_allclose(found.u, expected.u, rtol=1e-9, atol=1e-11)
+
+
 def test_mistakes():
     grid = Grid(2, 4, 16, 1, 8)
     A = np.ones((8, 8))
@@ -90,5 +140,5 @@ def test_mistakes():
     ):
         with pytest.raises(InputError, match=sentence):
             solve(grid, A, "averaged", **options)
-    with pytest.raises(InputError, match="A must be scalar for method 'averaged', got matrices"):
+    with pytest.raises(InputError, match="A must be scalar for mean='geometric', got matrices; mean='effective' takes"):
         solve(grid, np.tile(np.eye(2), (8, 8, 1, 1)), "averaged")

@@ -79,7 +79,9 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
     S = local_matrices(grid, np.exp(Z))
     matrices = {}
     for g in range(group_order(2)):
-        batch = Blocks(Window.of(grid), samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)[torch.arange(1)]
+        batch = Blocks(Window.of(grid), samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)[
+            torch.arange(1)
+        ]
         moved = turned(Window.of(grid), batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         matrices[turned_Z.tobytes()] = turned_Z
@@ -402,9 +404,9 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.window, data.samples(data.validation))) == pytest.approx(
-        min(validation for _, validation in history), rel=1e-4
-    )
+    assert len(history) == 2 and evaluate_loss(
+        model.network, Blocks(data.window, data.samples(data.validation))
+    ) == pytest.approx(min(validation for _, validation in history), rel=1e-4)
 
 
 @pytest.mark.parametrize("level", [200.0, -200.0])

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
@@ -159,7 +158,9 @@ def test_samples_of_elements_that_are_no_cubes_are_turned_by_their_own_symmetrie
 
 def test_elements_that_are_no_cubes(tmp_path):
     grid = Grid(2, 4, 8, 1, 8, (1.0, 3.0))
-    with pytest.raises(InputError, match=r"needs coarse elements that are cubes, got sides in the ratio \(0\.577.*, 1\.732"):
+    with pytest.raises(
+        InputError, match=r"needs coarse elements that are cubes, got sides in the ratio \(0\.577.*, 1\.732"
+    ):
         build_network("structured", Window.of(grid))
     model = NNLOD.load(train(data_on(grid), tmp_path / "m", "paper", OPTIONS["paper"], TrainingSettings(epochs=1)))
     assert model.grid == grid

@@ -18,6 +18,7 @@ import pytest
 import torch
 import train_job
 from waiting import PATIENCE
+from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
 from nnlod_fenics.config.training import FINE_TUNING_RATE
@@ -30,6 +31,7 @@ from nnlod_fenics.training import PAPER, Blocks, TrainingData, TrainingSettings,
 from nnlod_fenics.training.augment import turned
 from nnlod_fenics.training.online import OnlineDataset
 from nnlod_fenics.training.processes import adopt_launcher
+from nnlod_fenics.window import Window
 
 OPTIONS = {"channels": 4, "means": 4}
 SCRIPT = str(Path(train_job.__file__))
@@ -55,16 +57,16 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
     S = np.arange(3 * grid.num_elements)[:, None, None] + np.zeros(grid.local_matrix_shape)
     S = S.reshape(3, grid.num_elements, *grid.local_matrix_shape)
     blocks = Blocks(Window.of(grid), samples(grid, Z, S), block, dtype=torch.float64)
-    step, size = grid.cells_per_element, grid.patch_width * grid.cells_per_element
+    steps, windows = (grid.cells_per_element, 1), [cut(grid, field) for field in Z]
     seen = []
     for batch in blocks.batches(7 * block**dim, rng.permutation(len(blocks))):
         numbers = batch.S[:, 0, 0].numpy().astype(int)
         seen += numbers.tolist()
         for number, position in zip(numbers, np.ndindex(len(batch.Z), *(block,) * dim), strict=True):
-            window = (position[0], *(slice(p * step, p * step + size) for p in position[1:]))
             realization, element = divmod(int(number), grid.num_elements)
-            expected = [grid.cut_patches(v)[element] for v in (Z[realization], np.ones_like(Z[0]))]
-            assert np.array_equal(batch.Z[window], expected[0]) and np.array_equal(batch.inside[window], expected[1])
+            for values, expected, step in zip(batch[:2], windows[realization], steps, strict=True):
+                place = (position[0], *(slice(p * step, (p + grid.patch_width) * step) for p in position[1:]))
+                np.testing.assert_array_equal(values[place].float(), expected[element])
     assert sorted(seen) == list(range(3 * grid.num_elements))
 
 
@@ -77,12 +79,11 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
     grid = Grid(2, 4, 8, 1, coefficient=8)
     Z = rng.standard_normal(grid.coefficient_shape)
     S = local_matrices(grid, np.exp(Z))
-    matrices = {}
+    window, matrices = Window.of(grid), {}
     for g in range(group_order(2)):
-        batch = Blocks(Window.of(grid), samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)[
-            torch.arange(1)
-        ]
-        moved = turned(Window.of(grid), batch, 4, torch.tensor([g]))
+        blocks = Blocks(window, samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)
+        batch = blocks[torch.arange(1)]
+        moved = turned(window, batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         matrices[turned_Z.tobytes()] = turned_Z
         np.testing.assert_allclose(moved.S.numpy(), local_matrices(grid, np.exp(turned_Z)), atol=1e-11)
@@ -302,21 +303,8 @@ def test_odd_checkpoints(data, tmp_path, change):
     old = {key: value for key, value in good.items() if key not in ("digest", "checksum")}  # as version 0.1 wrote it
     for content in (good, old):
         path.write_text(json.dumps(content | change if change and isinstance(change, dict) else change))
-        with pytest.raises(
-            InputError, match=r"training\.json' is damaged|another .* and cannot be resumed|version 0\.1"
-        ):
+        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* and cannot be resumed"):
             train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
-
-
-def test_a_checkpoint_of_version_01(data, tmp_path):
-    """Whose grid is in another form: the sentence says what is the matter, not that the grid is another one."""
-    settings = TrainingSettings(epochs=1, batch_size=64)
-    train(data, tmp_path, "structured", OPTIONS, settings)
-    path = tmp_path / "training.json"
-    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("digest", "checksum")}
-    path.write_text(json.dumps(old | {"grid": {"dim": 2, "coarse": 4, "fine": 16, "ell": 1, "coefficient": 8}}))
-    with pytest.raises(InputError, match=r"of version 0\.1, which this version cannot resume; .* --overwrite"):
-        train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 
 def _same_json(one: bytes, other: bytes) -> bool:
@@ -404,9 +392,9 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(
-        model.network, Blocks(data.window, data.samples(data.validation))
-    ) == pytest.approx(min(validation for _, validation in history), rel=1e-4)
+    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.window, data.samples(data.validation))) == pytest.approx(
+        min(validation for _, validation in history), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("level", [200.0, -200.0])
@@ -544,9 +532,8 @@ def test_fields_in_matrices_out(data, tmp_path, name, options):
         np.testing.assert_allclose(
             model.local_matrices(model.grid, np.exp(field)), predicted, atol=1e-6 * np.abs(predicted).max()
         )
-        patches = [torch.tensor(grid.cut_patches(v), dtype=torch.float32) for v in (field, np.ones_like(field))]
         with torch.no_grad():
-            alone = model.network(*patches).double().numpy()
+            alone = model.network(*cut(grid, field)).double().numpy()
         inside = grid.patch_nodes >= 0
         np.testing.assert_allclose(alone[inside], predicted[inside], atol=2e-6 * np.abs(predicted).max())
     copy = NNLOD.load(model.save(tmp_path / "copy"), grid)

@@ -454,6 +454,13 @@ class Grid:
         high = np.minimum(position + self.ell + 1, self.coarse)
         return tuple(int(v) for v in low), tuple(int(v) for v in high - low)
 
+    def elements_around(self, elements: IntArray) -> IntArray:
+        """Numbers of the active elements that lie in the patch of one of some elements, ascending."""
+        near = self.elements[np.unique(elements)][:, None, :] - self.ell + lattice(*(self.patch_width,) * self.dim)
+        inside = ((near >= 0) & (near < np.asarray(self.coarse))).all(axis=2)
+        numbers = np.unique(self.element_numbers(near[inside]))
+        return numbers[self.active.ravel()[numbers]]
+
     @cached_property
     def element_nodes(self) -> IntArray:
         """Global numbers of the nodes of each element, shape ``(num_elements, 2^d)``."""

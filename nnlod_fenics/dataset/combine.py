@@ -11,7 +11,7 @@ import numpy as np
 
 from nnlod_fenics.dataset.folder import CONTENTS as GENERATED
 from nnlod_fenics.dataset.folder import prepare
-from nnlod_fenics.dataset.layout import Block, Header, identity_of, write_block
+from nnlod_fenics.dataset.layout import UNSTATED, Block, Header, identity_of, write_block
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import told_apart
@@ -75,10 +75,10 @@ def split_dataset(source: str | Path, output: str | Path, overwrite: bool = Fals
 
 
 def _check_fit(first: Dataset, second: Dataset) -> None:
-    parts = [
-        (a["grid"], a["field"], a["dataset"]["method"], a["dataset"]["dtype"]) for a in (first.config, second.config)
-    ]
-    for name, one, other in zip(("grid", "field", "method", "dtype"), *parts, strict=True):
+    names = ("method", "dtype", "form", "loads")
+    settings = [(a.config, UNSTATED | a.config["dataset"]) for a in (first, second)]
+    parts = [(a["grid"], a["field"], *(own[name] for name in names)) for a, own in settings]
+    for name, one, other in zip(("grid", "field", *names), *parts, strict=True):
         if one != other:
             if name == "grid":
                 one, other = told_apart(first.grid, second.grid)
@@ -120,8 +120,8 @@ def _write(chosen: Sequence[_Source], folder: Path, made_by: str, overwrite: boo
 def _gather(chosen: Sequence[_Source]) -> Block:
     """Some realizations, checked."""
     parts = [dataset.arrays([k]) for dataset, k in chosen]
-    Z, S = (np.concatenate(values) for values in zip(*parts, strict=True))
+    Z, S, *marks = (np.concatenate(values) for values in zip(*parts, strict=True))
     parameters, origin = (
         np.concatenate([dataset.column(name, [k]) for dataset, k in chosen]) for name in ("parameters", "origin")
     )
-    return Block(Z, S, parameters, origin)
+    return Block(Z, S, parameters, origin, *marks)

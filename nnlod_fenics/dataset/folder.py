@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from nnlod_fenics.config.base import shown
-from nnlod_fenics.dataset.layout import INDEX, Header, block_path, create_index, read_header
+from nnlod_fenics.dataset.layout import INDEX, UNSTATED, Header, block_path, create_index, read_header
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.runtime.folder import Contents
 from nnlod_fenics.runtime.progress import tell
@@ -51,8 +51,9 @@ def _check_same(folder: Path, header: Header) -> Header:
     if found.made_by != "generate":
         raise InputError(f"output {str(folder)!r} was made by {found.made_by!r}; it cannot be resumed.")
     for section in _COMPARED:
-        given: dict[str, Any] = header.config[section]
-        there: dict[str, Any] = found.config[section]
+        unstated: dict[str, Any] = UNSTATED if section == "dataset" else {}
+        given: dict[str, Any] = unstated | header.config[section]
+        there: dict[str, Any] = unstated | found.config[section]
         for key in sorted(set(given) | set(there)):
             if given.get(key) != there.get(key):
                 raise InputError(

@@ -88,7 +88,7 @@ class Condensation:
         self._leaf_values = self._split(values, spread, side ** (grid.dim - 2))
         self._leaf_loads = [] if loads is None else self._split_loads(loads)
         self._kept_elements: Tensor | None = None
-        needed = grid.active_elements if elements is None else _elements_of_patches(grid, elements)
+        needed = grid.active_elements if elements is None else grid.elements_around(elements)
         numbers = (np.arange(len(A))[:, None] * grid.num_elements + needed).ravel()
         bytes_needed = (len(numbers) + 1) * len(self.plan.element) ** 2 * values.element_size()
         if len(numbers) and not grid.trivial_fine_scale and bytes_needed <= free_memory(self.device) // 4:
@@ -565,14 +565,6 @@ def _pin(block: Tensor, right: Tensor, kept: Tensor | None, columns: Tensor | No
             right *= kept[:, :, None]
     if columns is not None:
         right[:, :, : columns.shape[1]] *= columns[:, None, :]
-
-
-def _elements_of_patches(grid: Grid, elements: IntArray) -> IntArray:
-    """Numbers of the elements of D that lie in the patch of one of some elements."""
-    near = grid.elements[np.unique(elements)][:, None, :] - grid.ell + lattice(*(grid.patch_width,) * grid.dim)
-    inside = ((near >= 0) & (near < np.asarray(grid.coarse))).all(axis=2)
-    numbers = np.unique(grid.element_numbers(near[inside]))
-    return numbers[grid.active.ravel()[numbers]]
 
 
 def free_memory(device: torch.device) -> int:

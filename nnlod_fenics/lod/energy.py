@@ -99,19 +99,21 @@ class _Elements:
 
 
 class _Basis:
-    """The functions (1 − C)Λ_i and R on the elements that some correctors are still missing for."""
+    """The functions (1 − C)Λ_i and R on the wanted elements that some correctors are still missing for."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, wanted: IntArray) -> None:
         d, width = grid.dim, grid.patch_width
         self.grid = grid
         self.hats = element_hats(d, grid.ratio).T
         self.offsets = lattice(*(width,) * d) - grid.ell
         # The nodes of the elements around an element, numbered from its window; the middle one is its own.
         self.nodes = (self.offsets[:, None] + grid.ell + lattice(*(2,) * d)) @ (2 * grid.ell + 2) ** np.arange(d)
+        self.wanted = np.zeros(grid.num_elements, dtype=bool)
+        self.wanted[wanted] = True
         self.functions: dict[int, Array] = {}
 
     def add(self, element: int, phi: Array, source: Array | None) -> None:
-        """Subtract the correctors of an element, and add its source corrector, on all active elements of its patch."""
+        """Subtract the correctors of an element, and add its source corrector, on all wanted elements of its patch."""
         grid = self.grid
         near = grid.elements[element] + self.offsets
         inside = ((near >= 0) & (near < np.asarray(grid.coarse))).all(axis=1)
@@ -119,7 +121,7 @@ class _Basis:
         parts = self._by_element(phi)
         sources = None if source is None else self._by_element(source[None])[:, 0]
         for k in np.flatnonzero(inside):
-            if grid.active.flat[numbers[k]]:
+            if self.wanted[numbers[k]]:
                 functions = self._of(int(numbers[k]))
                 functions[self.nodes[-1 - k]] -= parts[k]  # T lies in the opposite direction from there
                 if sources is not None:
@@ -142,30 +144,36 @@ class _Basis:
 
 
 def stream_energies(
-    grid: Grid, A: npt.ArrayLike, correctors: Correctors, loads: Array | None = None
+    grid: Grid,
+    A: npt.ArrayLike,
+    correctors: Correctors,
+    loads: Array | None = None,
+    wanted: IntArray | None = None,
 ) -> Iterator[ElementEnergy]:
     """Compute K_E and the loads of the Galerkin form while the correctors come.
 
     Args:
         grid: The discretisation.
         A: Coefficient on T_ε, shape ``coefficient_shape`` (plus ``(d, d)``).
-        correctors: Those of all active elements in the order of their numbers; those of inactive ones are passed over.
+        correctors: Those of all active elements within ℓ layers of the wanted ones in the order of their numbers; those
+            of inactive ones are passed over.
         loads: F_E at the fine nodes of all elements, from :func:`nnlod_fenics.loads.element_loads`; zero if None.
+        wanted: Numbers of the active elements E; all of them if None.
 
     Yields:
-        The energies on each active element, as soon as they are known.
+        The energies on each of these elements, as soon as they are known.
 
     Raises:
         InputError: If a shape does not fit, or correctors are missing or in another order.
     """
-    elements, basis = _Elements(grid, check_coefficient(grid, A)), _Basis(grid)
+    order, last = order_of_energies(grid, wanted)
+    elements, basis = _Elements(grid, check_coefficient(grid, A)), _Basis(grid, order)
     forces = np.zeros((grid.num_elements, (grid.ratio + 1) ** grid.dim)) if loads is None else loads
     if forces.shape != (grid.num_elements, (grid.ratio + 1) ** grid.dim):
         expected = (grid.num_elements, (grid.ratio + 1) ** grid.dim)
         raise InputError(f"loads must have shape {expected}, got {forces.shape}.")
-    order, last = order_of_energies(grid)
     done = 0
-    for element, phi, source in _checked(grid, correctors):
+    for element, phi, source in _checked(grid, correctors, grid.elements_around(order)):
         basis.add(element, phi, source)
         while done < len(order) and last[order[done]] <= element:
             yield _energy(int(order[done]), basis, elements, forces)
@@ -174,14 +182,19 @@ def stream_energies(
         yield _energy(int(number), basis, elements, forces)
 
 
-def order_of_energies(grid: Grid) -> tuple[IntArray, IntArray]:
+def order_of_energies(grid: Grid, wanted: IntArray | None = None) -> tuple[IntArray, IntArray]:
     """The order in which energies become known while correctors come in the order of their elements.
 
+    Args:
+        grid: The discretisation.
+        wanted: Numbers of the active elements E; all of them if None.
+
     Returns:
-        Numbers of the active elements in that order; and for all elements that of the last one within ℓ layers.
+        The wanted numbers in that order; and for all elements that of the last one within ℓ layers.
     """
+    chosen = grid.active_elements if wanted is None else np.unique(wanted)
     last = grid.element_numbers(np.minimum(grid.elements + grid.ell, np.asarray(grid.coarse) - 1))
-    return grid.active_elements[np.argsort(last[grid.active_elements], kind="stable")], last
+    return chosen[np.argsort(last[chosen], kind="stable")], last
 
 
 def element_energies(
@@ -220,10 +233,10 @@ def _energy(element: int, basis: _Basis, elements: _Elements, loads: Array) -> E
     )
 
 
-def _checked(grid: Grid, correctors: Correctors) -> Iterator[tuple[int, Array, Array | None]]:
-    """The correctors of active elements, of which none must be missing."""
+def _checked(grid: Grid, correctors: Correctors, needed: IntArray) -> Iterator[tuple[int, Array, Array | None]]:
+    """The correctors of the needed elements, of which none must be missing."""
     patch = (grid.patch_width * grid.ratio + 1,) * grid.dim
-    expected = map(int, grid.active_elements)
+    expected = map(int, needed)
     for element, phi, source in correctors:
         if not 0 <= element < grid.num_elements:
             raise InputError(f"correctors must be those of elements 0 to {grid.num_elements - 1}, got {element}.")

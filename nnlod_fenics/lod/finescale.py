@@ -19,21 +19,22 @@ IntArray = npt.NDArray[np.int64]
 
 
 def stream_correctors(
-    grid: Grid, A: Array, loads: Array, method: str = "condensed"
+    grid: Grid, A: Array, loads: Array, method: str = "condensed", elements: IntArray | None = None
 ) -> Iterator[tuple[int, Array, Array]]:
-    """Correctors and source correctors of the active elements, in the order of their numbers.
+    """Correctors and source correctors of active elements, in the order of their numbers.
 
     Args:
         grid: The discretisation.
         A: Checked coefficient on T_ε.
         loads: F_T at the fine nodes of all elements, from :func:`nnlod_fenics.loads.element_loads`.
         method: ``"condensed"`` or ``"dolfinx"``.
+        elements: Numbers of active elements in ascending order; all of them if None.
 
     Yields:
         Number of T, φ_{T,j} on its padded patch, shape ``(2^d, (2ℓ+1) r + 1, …)``, and R_T, without the first axis.
     """
     stream = _condensed if method == "condensed" else _with_dolfinx
-    for element, values in stream(grid, A, loads, None):
+    for element, values in stream(grid, A, loads, grid.active_elements if elements is None else elements, None):
         yield element, values[:-1], values[-1]
 
 
@@ -57,13 +58,15 @@ def fine_solution(grid: Grid, A: Array, u: Array, loads: Array, method: str = "c
     total = np.zeros(padded_shape(grid))
     if not grid.trivial_fine_scale:
         stream = _condensed if method == "condensed" else _with_dolfinx
-        for element, values in stream(grid, A, loads, weights):
+        for element, values in stream(grid, A, loads, grid.active_elements, weights):
             total[patch_of(grid, element)] += values[0]
     return prolong_elements(grid, nodal) + total[box_of(grid)]
 
 
-def _condensed(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """For each active element φ_{T,j} and R_T, shape ``(2^d + 1, …)``, or their combination, shape ``(1, …)``."""
+def _condensed(
+    grid: Grid, A: Array, loads: Array, elements: IntArray, weights: Array | None
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """For some active elements φ_{T,j} and R_T, shape ``(2^d + 1, …)``, or their combination, shape ``(1, …)``."""
     import torch
 
     from nnlod_fenics.lod.backsubstitution import default_rows, solve_correctors
@@ -71,7 +74,7 @@ def _condensed(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Ite
     from nnlod_fenics.lod.threads import spread_over_threads
 
     exponent, of_loads = center_exponent(A, A.ndim > grid.dim), exponent_of(float(abs(loads).max()))
-    elements, columns = grid.active_elements, 2**grid.dim + 1
+    columns = 2**grid.dim + 1
     scaled, scaled_loads = np.ldexp(A, -exponent)[None], np.ldexp(loads, -of_loads)
     condensation = Condensation(grid, scaled, "cpu", torch.float64, elements[:0], scaled_loads)
     back = np.array([1.0] * (columns - 1) + [np.ldexp(1.0, of_loads - exponent)])  # R grows as F / A
@@ -95,11 +98,13 @@ def _condensed(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Ite
             yield from zip(map(int, parts[number]), found.pop(number), strict=True)
 
 
-def _with_dolfinx(grid: Grid, A: Array, loads: Array, weights: Array | None) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+def _with_dolfinx(
+    grid: Grid, A: Array, loads: Array, elements: IntArray, weights: Array | None
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """As :func:`_condensed`."""
     from nnlod_fenics.lod.correctors import solve_patches
 
-    exponent, elements = center_exponent(A, A.ndim > grid.dim), grid.active_elements
+    exponent = center_exponent(A, A.ndim > grid.dim)
     back = np.array([1.0] * 2**grid.dim + [np.ldexp(1.0, -exponent)])
     for found in solve_patches(grid, np.ldexp(A, -exponent), elements, loads[elements]):
         values = pad_patch(grid, found.element, found.functions * back)

@@ -20,6 +20,7 @@ from nnlod_fenics.lod.finescale import stream_correctors
 __all__ = ["GalerkinSystem", "galerkin_matrices", "galerkin_system"]
 
 Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 _BATCH = 1 << 22  # entries that are collected before they are added up
 
@@ -50,9 +51,9 @@ def galerkin_system(grid: Grid, A: Array, loads: Array, method: str = "condensed
     """
     n, load = grid.num_nodes, np.zeros(grid.num_nodes)
     K = scipy.sparse.csr_array((n, n))
-    rows: list[npt.NDArray[np.int64]] = []
+    rows: list[IntArray] = []
     entries: list[Array] = []
-    for energy in _energies(grid, A, loads, method):
+    for energy in _energies(grid, A, loads, method, grid.active_elements):
         nodes = grid.patch_nodes[energy.element]
         inside = nodes >= 0
         load[nodes[inside]] += (energy.load - energy.coupling)[inside]
@@ -66,7 +67,9 @@ def galerkin_system(grid: Grid, A: Array, loads: Array, method: str = "condensed
     return GalerkinSystem(K, load.reshape(grid.node_shape))
 
 
-def galerkin_matrices(grid: Grid, A: Array, loads: Array, method: str = "condensed") -> tuple[Array, Array]:
+def galerkin_matrices(
+    grid: Grid, A: Array, loads: Array, method: str = "condensed", elements: IntArray | None = None
+) -> tuple[Array, Array]:
     """The local matrices of the Galerkin form, and what elements add to its load.
 
     Args:
@@ -74,28 +77,36 @@ def galerkin_matrices(grid: Grid, A: Array, loads: Array, method: str = "condens
         A: Checked coefficient on T_ε.
         loads: F_T at the fine nodes of all elements.
         method: ``"condensed"`` or ``"dolfinx"``, for the correctors.
+        elements: Numbers of the elements E in any order; all if None. Only correctors of elements within ℓ layers of
+            them are computed.
 
     Returns:
-        K_E, shape ``(num_elements, (2ℓ+2)^d, (2ℓ+2)^d)``, rows and columns of the nodes ``grid.patch_nodes``, and
-        F_E((1 − C)Λ_i) − ∫_E A ∇R·∇(1 − C)Λ_i, shape ``(num_elements, (2ℓ+2)^d)``; zero for inactive elements.
+        K_E, shape ``(number of elements, (2ℓ+2)^d, (2ℓ+2)^d)``, rows and columns of the nodes ``grid.patch_nodes``, and
+        F_E((1 − C)Λ_i) − ∫_E A ∇R·∇(1 − C)Λ_i, shape ``(number of elements, (2ℓ+2)^d)``; zero for inactive elements.
     """
-    n = grid.num_patch_nodes
-    matrices, load = np.zeros((grid.num_elements, n, n)), np.zeros((grid.num_elements, n))
-    for energy in _energies(grid, A, loads, method):
-        matrices[energy.element], load[energy.element] = energy.matrix, energy.load - energy.coupling
+    chosen, n = np.arange(grid.num_elements) if elements is None else elements, grid.num_patch_nodes
+    matrices, load = np.zeros((len(chosen), n, n)), np.zeros((len(chosen), n))
+    places = np.argsort(chosen, kind="stable")
+    ascending = chosen[places]
+    for energy in _energies(grid, A, loads, method, np.unique(ascending[grid.active.ravel()[ascending]])):
+        own = places[slice(*np.searchsorted(ascending, [energy.element, energy.element + 1]))]
+        matrices[own], load[own] = energy.matrix, energy.load - energy.coupling
     return matrices, load
 
 
-def _energies(grid: Grid, A: Array, loads: Array, method: str) -> Iterator[ElementEnergy]:
-    """The energies on active elements: from traces where that is possible, else from whole correctors."""
+def _energies(grid: Grid, A: Array, loads: Array, method: str, wanted: IntArray) -> Iterator[ElementEnergy]:
+    """The energies on some active elements: from traces where that is possible, else from whole correctors."""
+    if not len(wanted):
+        return iter(())
     if method == "condensed" and not grid.trivial_fine_scale:
         from nnlod_fenics.lod.traces import condensed_energies  # which loads PyTorch
 
-        return condensed_energies(grid, A, loads)
-    return stream_energies(grid, A, stream_correctors(grid, A, loads, method), loads)
+        return condensed_energies(grid, A, loads, wanted)
+    correctors = stream_correctors(grid, A, loads, method, grid.elements_around(wanted))
+    return stream_energies(grid, A, correctors, loads, wanted)
 
 
-def _sum(n: int, nodes: list[npt.NDArray[np.int64]], matrices: list[Array]) -> scipy.sparse.csr_array:
+def _sum(n: int, nodes: list[IntArray], matrices: list[Array]) -> scipy.sparse.csr_array:
     """The sum of dense matrices on some nodes each."""
     rows = np.concatenate([np.repeat(own, len(own)) for own in nodes])
     columns = np.concatenate([np.tile(own, len(own)) for own in nodes])

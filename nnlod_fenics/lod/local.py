@@ -53,8 +53,8 @@ def local_matrices(
             numbers an element.
         source: A problem whose loads get source correctors R_T: a(R_T, w) = F_T(w) for all w in W(N^ℓ(T)), where
             F_T holds sources, fluxes and wells of T.
-        form: ``"petrov-galerkin"``; or ``"galerkin"`` for the matrices K_E[i, j] = ∫_E A ∇(1 − C)Λ_i·∇(1 − C)Λ_j, of
-            all elements and on the CPU, from patches of ℓ layers around those within ℓ layers of E.
+        form: ``"petrov-galerkin"``; or ``"galerkin"`` for the matrices K_E[i, j] = ∫_E A ∇(1 − C)Λ_i·∇(1 − C)Λ_j, on
+            the CPU, from patches of ℓ layers around the elements within ℓ layers of E.
 
     Returns:
         S, shape ``(number of elements, (2ℓ+2)^d, 2^d)``, after the axis of realizations if A has one; padded:
@@ -96,11 +96,12 @@ def local_matrices(
         "chunk": (chunk, None),
     }
     if form == "galerkin":
-        special |= {"elements": (elements, None), "correctors": (correctors, False)}
+        special["correctors"] = (correctors, False)
         _refuse_options("form 'petrov-galerkin'", "form 'galerkin'", special)
-        return _galerkin(grid, check_coefficient(grid, A, batched=True), method, source)
     coefficient = check_coefficient(grid, A, batched=True)
     chosen = _check_elements(grid, elements)
+    if form == "galerkin":
+        return _galerkin(grid, coefficient, chosen, method, source)
     batched = (coefficient.ndim - grid.dim) % 2 == 1
     tensor = coefficient.ndim > grid.dim + 1
     batch, exponents = scale_batch(coefficient if batched else coefficient[None], tensor)
@@ -167,12 +168,18 @@ def _refuse_options(needed: str, found: str, options: dict[str, tuple[Any, Any]]
             raise InputError(f"{name} applies to {needed} only, got {str(given)!r} with {found}.")
 
 
-def _galerkin(grid: Grid, A: npt.NDArray[np.float64], method: str, source: Problem | None) -> Any:
+def _galerkin(
+    grid: Grid,
+    A: npt.NDArray[np.float64],
+    elements: npt.NDArray[np.int64],
+    method: str,
+    source: Problem | None,
+) -> Any:
     from nnlod_fenics.lod.galerkin import galerkin_matrices
 
     batched = (A.ndim - grid.dim) % 2 == 1
     loads = element_loads(grid, Problem(f=0.0) if source is None else source)
-    found = [galerkin_matrices(grid, a, loads, method) for a in (A if batched else A[None])]
+    found = [galerkin_matrices(grid, a, loads, method, elements) for a in (A if batched else A[None])]
     matrices, load = (np.stack(parts) if batched else parts[0] for parts in zip(*found, strict=True))
     return matrices if source is None else (matrices, load)
 

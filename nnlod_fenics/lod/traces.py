@@ -29,24 +29,27 @@ Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-def condensed_energies(grid: Grid, A: Array, loads: Array) -> Iterator[ElementEnergy]:
+def condensed_energies(grid: Grid, A: Array, loads: Array, wanted: IntArray | None = None) -> Iterator[ElementEnergy]:
     """Compute K_E and the loads of the Galerkin form row by row.
 
     Args:
         grid: The discretisation, with fine scales.
         A: Checked coefficient on T_ε.
         loads: F_E at the fine nodes of all elements, from :func:`nnlod_fenics.loads.element_loads`.
+        wanted: Numbers of the active elements E, one or more; all of them if None. Correctors of the elements within
+            ℓ layers of them are computed.
 
     Yields:
-        The energies on each active element, as :func:`nnlod_fenics.lod.energy.stream_energies` does.
+        The energies on each of these elements, as :func:`nnlod_fenics.lod.energy.stream_energies` does.
     """
     exponent, of_loads = center_exponent(A, A.ndim > grid.dim), exponent_of(float(abs(loads).max()))
     scaled, scaled_loads = np.ldexp(A, -exponent)[None], np.ldexp(loads, -of_loads)
-    condensation = Condensation(grid, scaled, "cpu", torch.float64, None, scaled_loads)
-    states = _States(grid, condensation)
-    order, last = order_of_energies(grid)
+    order, last = order_of_energies(grid, wanted)
+    elements = grid.elements_around(order)
+    condensation = Condensation(grid, scaled, "cpu", torch.float64, elements, scaled_loads)
+    states = _States(grid, condensation, order)
     size, threads, done = default_chunk(grid, "cpu", 8), torch.get_num_threads(), 0
-    parts = np.split(grid.active_elements, range(size, len(grid.active_elements), size))
+    parts = np.split(elements, range(size, len(elements), size))
     for first in range(0, len(parts), threads):
         group = parts[first : first + threads]
         states.add(group)
@@ -72,9 +75,9 @@ def _scaled_back(energy: ElementEnergy, exponent: int, of_loads: int) -> Element
 
 
 class _States:
-    """What is known so far of x for (1 − C)Λ_i and R on each element."""
+    """What is known so far of x for (1 − C)Λ_i and R on each of the wanted elements."""
 
-    def __init__(self, grid: Grid, condensation: Condensation) -> None:
+    def __init__(self, grid: Grid, condensation: Condensation, wanted: IntArray) -> None:
         d, width = grid.dim, grid.patch_width
         self.grid, self.condensation = grid, condensation
         labels = condensation.plan.element
@@ -85,6 +88,8 @@ class _States:
         # The nodes of the elements around an element, numbered from its window; the middle one is its own.
         self.nodes = (offsets[:, None] + lattice(*(2,) * d)) @ (2 * grid.ell + 2) ** np.arange(d)
         self.strides = width ** np.arange(d)
+        self.wanted = np.zeros(grid.num_elements, dtype=bool)
+        self.wanted[wanted] = True
         self.known: dict[int, Array] = {}
 
     def add(self, parts: list[IntArray]) -> None:
@@ -107,7 +112,7 @@ class _States:
         inside = np.asarray(((near >= 0) & (near < np.asarray(grid.coarse))).all(axis=1))
         numbers = np.where(inside, grid.element_numbers(near), 0)
         nodes = self.nodes[int((grid.ell - offset) @ self.strides)]  # T lies in the opposite direction from there
-        for k in np.flatnonzero(inside & grid.active.ravel()[numbers]):
+        for k in np.flatnonzero(inside & self.wanted[numbers]):
             state = self._of(int(numbers[k]))
             state[nodes] -= traces[k, :-1]
             state[-1] += traces[k, -1]

@@ -179,7 +179,8 @@ def forward_of_field(network: nn.Module, window: Window, Z: Tensor, domain: Tens
     ]
     positions = views[0].shape[: 1 + window.dim]
     count, at_a_time = prod(positions), max(_CELLS // window.num_cells, 1)
-    parts = []
+    rows, columns = window.matrix_shape
+    parts = [Z.new_empty(0, rows, columns + bool(getattr(network, "loads", False)))]
     for start in range(0, count, at_a_time):
         index = torch.unravel_index(torch.arange(start, min(start + at_a_time, count), device=Z.device), positions)
         parts.append(network(*(view[index] for view in views)))

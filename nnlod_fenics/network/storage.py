@@ -92,7 +92,7 @@ def save_model(
 
     Args:
         folder: Where.
-        description: What to tell of it.
+        description: What to record of it.
         network: Its weights.
         estimator: Estimates of its errors, if there are any.
 

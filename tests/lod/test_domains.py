@@ -233,3 +233,43 @@ def test_galerkin_matrices(name, tensor):
     found = solved(grid, A, problem, form="galerkin")
     assert largest(found.operator.toarray() - whole[:-1, :-1]) < 1e-12 * scale
     np.testing.assert_allclose(found.load, sum_local(grid, load), atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", GRIDS)
+def test_galerkin_matrices_of_some_elements(name, method):
+    """Rows of the whole result, in any order, inactive ones and repetitions included."""
+    grid = GRIDS[name]
+    A, problem = coefficient_on(grid), problem_on(grid)
+    inactive = np.flatnonzero(~grid.active.ravel())[:1]
+    chosen = np.concatenate([[grid.num_elements - 1, 1, 2, 1], inactive])
+    K, load = local_matrices(grid, A, method, source=problem, form="galerkin")
+    some, some_load = local_matrices(grid, np.stack([A, A]), method, elements=chosen, source=problem, form="galerkin")
+    for part in range(2):
+        assert largest(some[part] - K[chosen]) < 1e-14 * largest(K)
+        assert largest(some_load[part] - load[chosen]) < 1e-14 * largest(load)
+    assert local_matrices(grid, A, method, elements=[], form="galerkin").shape == (0, *K.shape[1:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_galerkin_matrices_of_some_elements_take_the_correctors_around_them_only(method, monkeypatch):
+    from nnlod_fenics.lod import correctors, traces
+
+    grid, seen = Grid(2, (9, 8), (36, 32), 1, active=np.arange(72).reshape(8, 9) != 41), []
+    solve_patches, solve_traces = correctors.solve_patches, traces.solve_traces
+
+    def watched_patches(grid, A, elements, *rest):
+        seen.extend(map(int, elements))
+        return solve_patches(grid, A, elements, *rest)
+
+    def watched_traces(condensation, positions):
+        seen.extend(map(int, grid.element_numbers(positions[:, 1:])))
+        return solve_traces(condensation, positions)
+
+    monkeypatch.setattr(correctors, "solve_patches", watched_patches)
+    monkeypatch.setattr(traces, "solve_traces", watched_traces)
+    local_matrices(grid, np.ones(grid.coefficient_shape), method, elements=[40], form="galerkin")
+    assert seen == [30, 31, 32, 39, 40, 48, 49, 50]
+    seen.clear()
+    local_matrices(grid, np.ones(grid.coefficient_shape), method, elements=[41, 71], form="galerkin")
+    assert seen == [61, 62, 70, 71]  # nothing for an inactive element

@@ -53,7 +53,8 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
     grid = Grid(dim, 4, 8, 1, coefficient=8)
     Z = rng.standard_normal((3, *grid.coefficient_shape))
     S = np.arange(3 * grid.num_elements)[:, None, None] + np.zeros(grid.local_matrix_shape)
-    blocks = Blocks(grid, Z, S.reshape(3, grid.num_elements, *grid.local_matrix_shape), block, dtype=torch.float64)
+    S = S.reshape(3, grid.num_elements, *grid.local_matrix_shape)
+    blocks = Blocks(Window.of(grid), samples(grid, Z, S), block, dtype=torch.float64)
     step, size = grid.cells_per_element, grid.patch_width * grid.cells_per_element
     seen = []
     for batch in blocks.batches(7 * block**dim, rng.permutation(len(blocks))):
@@ -68,7 +69,7 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
 
 
 def test_no_blocks_make_no_batch(data):
-    assert not list(Blocks(data.grid, *data.test).batches(64, np.arange(0)))
+    assert not list(Blocks(data.window, data.samples(data.test)).batches(64, np.arange(0)))
 
 
 def test_turned_samples_are_samples_of_turned_fields(rng):
@@ -78,12 +79,14 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
     S = local_matrices(grid, np.exp(Z))
     matrices = {}
     for g in range(group_order(2)):
-        batch = Blocks(grid, Z[None], S[None], grid.coarse, dtype=torch.float64)[torch.arange(1)]
-        moved = turned(grid, batch, 4, torch.tensor([g]))
+        batch = Blocks(Window.of(grid), samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)[
+            torch.arange(1)
+        ]
+        moved = turned(Window.of(grid), batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         matrices[turned_Z.tobytes()] = turned_Z
         np.testing.assert_allclose(moved.S.numpy(), local_matrices(grid, np.exp(turned_Z)), atol=1e-11)
-        assert torch.equal(moved.inside, batch.inside)
+        assert torch.equal(moved.domain, batch.domain)
     assert len(matrices) == 8  # all symmetries of the square, each once
 
 
@@ -299,8 +302,21 @@ def test_odd_checkpoints(data, tmp_path, change):
     old = {key: value for key, value in good.items() if key not in ("digest", "checksum")}  # as version 0.1 wrote it
     for content in (good, old):
         path.write_text(json.dumps(content | change if change and isinstance(change, dict) else change))
-        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* and cannot be resumed"):
+        with pytest.raises(
+            InputError, match=r"training\.json' is damaged|another .* and cannot be resumed|version 0\.1"
+        ):
             train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
+
+
+def test_a_checkpoint_of_version_01(data, tmp_path):
+    """Whose grid is in another form: the sentence says what is the matter, not that the grid is another one."""
+    settings = TrainingSettings(epochs=1, batch_size=64)
+    train(data, tmp_path, "structured", OPTIONS, settings)
+    path = tmp_path / "training.json"
+    old = {key: value for key, value in json.loads(path.read_text()).items() if key not in ("digest", "checksum")}
+    path.write_text(json.dumps(old | {"grid": {"dim": 2, "coarse": 4, "fine": 16, "ell": 1, "coefficient": 8}}))
+    with pytest.raises(InputError, match=r"of version 0\.1, which this version cannot resume; .* --overwrite"):
+        train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 
 def _same_json(one: bytes, other: bytes) -> bool:
@@ -347,7 +363,7 @@ def test_structured_learns(data, tmp_path):
     settings = TrainingSettings(epochs=40, batch_size=32, schedule="cosine", learning_rate=5e-3)
     train(data, tmp_path, "structured", OPTIONS, settings)
     model = NNLOD.load(tmp_path)
-    zero = evaluate_loss(model.network, Blocks(data.grid, *data.test))
+    zero = evaluate_loss(model.network, Blocks(data.window, data.samples(data.test)))
     assert model.test_loss == pytest.approx(zero, rel=1e-4)
     mean_matrix = losses(tmp_path)[0][0]  # about what the start from the mean matrix has
     assert model.test_loss < 0.3 * mean_matrix
@@ -388,9 +404,9 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.grid, *data.validation)) == pytest.approx(
-        min(validation for _, validation in history), rel=1e-4
-    )
+    assert len(history) == 2 and evaluate_loss(
+        model.network, Blocks(data.window, data.samples(data.validation))
+    ) == pytest.approx(min(validation for _, validation in history), rel=1e-4)
 
 
 @pytest.mark.parametrize("level", [200.0, -200.0])
@@ -459,7 +475,7 @@ def test_fine_tuning_is_never_worse_than_its_start(data, base, tmp_path, setting
         train(data, tmp_path / "m", "structured", OPTIONS, TrainingSettings(**given))
     except NumericalError as error:
         assert "the weights of the start are kept" in str(error)
-    validation = Blocks(data.grid, *data.validation)
+    validation = Blocks(data.window, data.samples(data.validation))
     start, kept = (evaluate_loss(NNLOD.load(folder).network, validation) for folder in (base, tmp_path / "m"))
     told = json.loads((tmp_path / "m" / "model.json").read_text())["losses"]
     assert told["start"] == pytest.approx(start, rel=1e-4) and told["validation"] == pytest.approx(kept, rel=1e-4)

@@ -124,24 +124,25 @@ def _schur_complement(total: Tensor, places: _Places) -> Tensor:
 
 
 def whitening(M: Tensor, least: float = 0.0) -> Tensor:
-    """W with W M Wᵀ = 1 on the complement of the constants, which W takes to 0, as it does nodes that do not exist.
+    """W with W M Wᵀ = 1 on the complement of a vector that the constants are taken to.
 
     Args:
         M: The energies M_E of neighbourhoods, shape ``(…, n, n)``.
-        least: Eigenvalues of M, scaled to a unit diagonal, below this one count as if they were this large; at least
-            what is left of zeros after rounding.
+        least: What is added to the eigenvalues of M, scaled to a unit diagonal; at least the size of roundings.
 
     Returns:
-        W, same shape. For a matrix D with zero sums over existing nodes, the eigenvalues of W D Wᵀ are those of D
-        relative to M, and zeros.
+        W, same shape, lower triangular; its columns are zero for nodes that do not exist. For a matrix D with zero sums
+        over existing nodes, the eigenvalues of W D Wᵀ are those of D relative to M, and zeros.
     """
     scale = _scales(M.diagonal(dim1=-2, dim2=-1))
+    scaled = M * scale[..., :, None] * scale[..., None, :]
     constants = torch.where(scale > 0, 1 / scale, 0)
     constants = (constants / constants.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(M.dtype).tiny))[..., None]
-    project = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device) - constants @ constants.mT
-    values, vectors = torch.linalg.eigh(project @ (M * scale[..., :, None] * scale[..., None, :]) @ project)
-    bound = max(least, _ROUNDING * torch.finfo(M.dtype).eps)
-    return values.clamp(min=bound).rsqrt()[..., :, None] * (vectors.mT @ project) * scale[..., None, :]
+    small = max(least, _ROUNDING * torch.finfo(M.dtype).eps)
+    added = torch.diag_embed((scale == 0).to(M) + small)
+    factor = torch.linalg.cholesky(scaled + constants @ constants.mT + added)
+    eye = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
+    return torch.linalg.solve_triangular(factor, eye.expand(M.shape), upper=False) * scale[..., None, :]
 
 
 def energy_deviations(predicted: Tensor, exact: Tensor, M: Tensor) -> npt.NDArray[np.float64]:

@@ -70,7 +70,7 @@ def make_model() -> None:
 # ## Errors by kind of field
 
 NORMAL = {"kind": "lognormal", "unit": "H"}
-TURNED = {"covariance": "exponential", "angles": 0.5}
+TURNED = {"covariance": "Exponential", "angles": 0.5}
 LONG = [4.0, 0.4]
 
 

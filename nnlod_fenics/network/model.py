@@ -407,7 +407,8 @@ class NNLOD:
         Args:
             grid: The discretisation.
             problem: The problem. On each element the mean of f is corrected; what f varies there, wells and fluxes get
-                the plain load.
+                the plain load. In the Galerkin form an element's load also holds what the source correctors of its
+                neighbours add, as if f were the same there: exact for constant f, else up to the error of truncation.
             loads: From :meth:`local_system`.
 
         Returns:

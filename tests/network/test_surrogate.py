@@ -159,7 +159,12 @@ def test_bad_models(copy, trained, tmp_path):
         NNLOD.load(copy)
     weights.write_bytes(whole)
     description = json.loads((copy / "model.json").read_text())
-    (copy / "model.json").write_text(json.dumps(description | {"grid": Grid(2, 4, 16, 2, coefficient=8).as_dict()}))
+    other = Grid(2, 4, 16, 2, coefficient=8)
+    (copy / "model.json").write_text(json.dumps(description | {"grid": other.as_dict()}))
+    with pytest.raises(InputError, match="its window is not that of its grid"):
+        NNLOD.load(copy)
+    changed = {"grid": other.as_dict(), "window": Window.of(other).as_dict()}
+    (copy / "model.json").write_text(json.dumps(description | changed))
     with pytest.raises(InputError, match="do not fit the network"):
         NNLOD.load(copy)
     (copy / "model.json").write_text("{")
@@ -197,6 +202,9 @@ def test_bad_models(copy, trained, tmp_path):
         ({"grid": GRID.as_dict() | {"coarse": 4.5}}, "damaged: its grid is none"),
         ({"grid": GRID.as_dict() | {"coarse": None}}, "damaged: its grid is none"),
         ({"model_version": []}, "has version"),
+        ({"window": 3}, "damaged: window in model"),
+        ({"window": {"dim": 2}}, "damaged: its window is not that of its grid"),
+        ({"window": {"form": "other"}}, "form must be one of"),
     ],
 )
 def test_bad_descriptions(copy, change, message):

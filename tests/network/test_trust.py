@@ -233,10 +233,9 @@ def test_refit(model):
     predicted = model.predict(model.grid, (torch.from_numpy(Z[6:])).exp()).numpy()
     training, held_out = ((torch.from_numpy(part), marks()) for part in (Z[:6], Z[6:]))
     expected = fit_error_estimator(WINDOW, training, held_out, matrix_errors(predicted, S[6:]), 3)
-    with torch.inference_mode():
-        np.testing.assert_array_equal(
-            model.error_estimates(model.grid, np.exp(Z[7])), expected(torch.from_numpy(Z[7:8]), marks())[0].numpy()
-        )
+    with torch.inference_mode():  # predicted one by one and together: the last bits differ
+        estimate = expected(torch.from_numpy(Z[7:8]), marks())[0].numpy()
+    np.testing.assert_allclose(model.error_estimates(model.grid, np.exp(Z[7])), estimate, rtol=1e-5)
     with pytest.raises(InputError, match="data for this model must be of the window"):
         other = Grid(2, 4, 32, 1, coefficient=16)
         refit_error_estimates(model, TrainingData(other, (Z, S), (Z, S), (Z, S), {}))

@@ -9,10 +9,12 @@
 #
 # ## What a network is
 #
-# A module whose `forward(Z, inside)` maps windows to local matrices. `Z` is $\log A$ on the patch $N^\ell(T)$ of an
-# element, padded to full size, of shape `(n, m, m)` with $m = (2\ell+1) H/\varepsilon$. `inside` has the same shape: 1
-# for cells in $D$ and 0 for those of the padding. The result has shape `(n, (2ℓ+2)^2, 4)`: the local matrix $S_T$ of
-# (3.6), one row for each node of the patch, one column for each node of the element, both with x fastest.
+# A module whose `forward(Z, domain)` maps windows to local matrices. `Z` is $\log A$ on the patch $N^\ell(T)$ of an
+# element, padded to full size, of shape `(n, m, m)` with $m = (2\ell+1) H/\varepsilon$. `domain` marks the elements of
+# the patch, shape `(n, 2ℓ+1, 2ℓ+1)`: 1 in $D$, 0 beyond a no-flow face and for inactive elements, -1 beyond a face
+# where $u$ is given. The result has shape `(n, (2ℓ+2)^2, 4)`: the local matrix $S_T$ of (3.6), one row for each node of
+# the patch, one column for each node of the element, both with x fastest. The window, `Window.of(grid)`, has these
+# numbers; a network is made for a window and serves every grid that has it.
 #
 # `forward_field` does the same for whole padded fields, for all elements at once. A convolutional network shares most
 # of its work between overlapping patches there.
@@ -29,6 +31,7 @@ from nnlod_fenics.network import build_network, count_parameters, register_netwo
 from nnlod_fenics.norms import relative_l2
 from nnlod_fenics.output.figures import plot_cross_sections, plot_local_matrix, plot_loss
 from nnlod_fenics.runtime.streams import Stream
+from nnlod_fenics.window import Window
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--realizations", type=int, default=100)
@@ -44,27 +47,27 @@ arguments = parser.parse_args()
 
 
 class TwoConvolutions(nn.Module):
-    def __init__(self, grid, channels=48, width=192):
+    def __init__(self, window, channels=48, width=192):
         super().__init__()
-        self.grid = grid
-        step, rows_and_columns = grid.cells_per_element, grid.local_matrix_shape
-        self.element = nn.Sequential(nn.Conv2d(2, channels, step, stride=step), nn.GELU())
+        self.window = window
+        rows, columns = window.matrix_shape
+        self.element = nn.Sequential(nn.Conv2d(1, channels, window.cells, stride=window.cells), nn.GELU())
         self.patch = nn.Sequential(
-            nn.Conv2d(channels, width, grid.patch_width),
+            nn.Conv2d(channels + 1, width, window.width),
             nn.GELU(),
             nn.Conv2d(width, width, 1),
             nn.GELU(),
-            nn.Conv2d(width, rows_and_columns[0] * rows_and_columns[1], 1),
+            nn.Conv2d(width, rows * columns, 1),
         )
 
-    def forward(self, Z, inside):
-        return self.forward_field(Z, inside).flatten(0, 1)  # a window is a field with one element
+    def forward(self, Z, domain):
+        return self.forward_field(Z, domain).flatten(0, 1)  # a window is a field with one element
 
-    def forward_field(self, Z, inside):
-        ell, step = self.grid.ell, self.grid.cells_per_element
-        mean = nn.functional.avg_pool2d(Z[:, None], step)[:, :, ell:-ell, ell:-ell]
-        S = self.patch(self.element(torch.stack([Z, inside], dim=1))) * mean.exp()
-        return S.permute(0, 2, 3, 1).reshape(len(Z), -1, *self.grid.local_matrix_shape)
+    def forward_field(self, Z, domain):
+        Z, domain, layers = Z[:, None], domain[:, None], self.window.layers
+        mean = nn.functional.avg_pool2d(Z, self.window.cells)[:, :, layers:-layers, layers:-layers]
+        S = self.patch(torch.cat([self.element(Z), domain], dim=1)) * mean.exp()
+        return S.permute(0, 2, 3, 1).reshape(len(Z), -1, *self.window.matrix_shape)
 
 
 # ## Data and training
@@ -86,7 +89,8 @@ config = load_config(
 data = generate(config, arguments.output / "data", overwrite=True)
 grid = config.make_grid()
 torch.manual_seed(0)
-network = TwoConvolutions(grid)
+window = Window.of(grid)
+network = TwoConvolutions(window)
 print(f"{count_parameters(network)} weights")
 settings = TrainingSettings(epochs=arguments.epochs, learning_rate=2e-3)
 folder = train(Dataset(data), arguments.output / "model", network=network, settings=settings, overwrite=True)
@@ -99,7 +103,7 @@ plot_loss(arguments.output / "loss.png", [h["train"] for h in history], [h["vali
 #
 # A model folder holds weights and no code, so that the module is given again when it is loaded.
 
-model = NNLOD.load(folder, network=TwoConvolutions(grid))
+model = NNLOD.load(folder, network=TwoConvolutions(window))
 print(f"test loss (4.1): {model.test_loss:.2e}")
 
 law = make_field(model.law, grid.dim, grid.coefficient)
@@ -123,4 +127,4 @@ print(f"relative L2 error of NN-LOD against PG-LOD: {relative_l2(predicted.u, ex
 
 register_network("two-convolutions", TwoConvolutions)
 named = load_config(None, ["network.name=two-convolutions", "network.options={channels = 16}"]).network
-print(f"{count_parameters(build_network(named.name, grid, **named.options))} weights with fewer channels")
+print(f"{count_parameters(build_network(named.name, window, **named.options))} weights with fewer channels")

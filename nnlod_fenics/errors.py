@@ -1,4 +1,4 @@
-"""Errors that a user can cause, told in one sentence."""
+"""Errors that a user can cause, reported in one sentence."""
 
 from __future__ import annotations
 

@@ -400,13 +400,13 @@ def solve_fine(
 
 
 def nodal_function(u: npt.ArrayLike, name: str = "u", comm: MPI.Comm = MPI.COMM_SELF, grid: Grid | None = None) -> Any:
-    """A DOLFINx function from nodal values, to go on with in FEniCSx or to write in its formats.
+    """A DOLFINx function from nodal values, for further use in FEniCSx or to write in its formats.
 
     Args:
         u: Nodal values, indexed ``[y, x]``, the same on every rank; for example ``solution.u``.
         name: Name of the function.
         comm: Communicator over which its mesh is distributed. Collective.
-        grid: The discretisation, of which u has a value per node of T_H or T_h, as its shape tells. If None, u belongs
+        grid: The discretisation, of which u has a value per node of T_H or T_h, as its shape shows. If None, u belongs
             to the unit cube with n cells per axis, shape ``(n+1,)*d``.
 
     Returns:

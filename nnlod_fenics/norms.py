@@ -1,7 +1,7 @@
 """Norms of Q1 functions given by their nodal values on a regular grid, and prolongation to finer nodes.
 
 Plain NumPy: needs neither DOLFINx nor PETSc. Nodal arrays are indexed ``[y, x]`` (``[z, y, x]``), boundary nodes
-included, and their shape tells whether they belong to the nodes of T_H or of T_h. Integrals are over D, the active
+included, and their shape shows whether they belong to the nodes of T_H or of T_h. Integrals are over D, the active
 elements; values at nodes of no active element (NaN in solutions) do not count.
 """
 

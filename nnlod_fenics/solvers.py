@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from nnlod_fenics.averaged import AveragedFem, cell_means
 from nnlod_fenics.coefficient import check_coefficient
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
 from nnlod_fenics.functionals import face_outflow, face_weights, given_outflow, parse_face
@@ -36,6 +37,7 @@ from nnlod_fenics.lod.finescale import fine_solution
 from nnlod_fenics.lod.galerkin import galerkin_system
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.lod.reliability import Reliability, assess, assess_galerkin
+from nnlod_fenics.lod.symmetric import LinearSolve
 from nnlod_fenics.problem import Boundary, Problem, Source, boundary_values, check_problem
 from nnlod_fenics.runtime.optional import needed_for
 from nnlod_fenics.window import FORMS, GALERKIN
@@ -49,7 +51,12 @@ _LOG = logging.getLogger(__name__)
 AUTO_LAYERS = {1: 4, 2: 3, 3: 2}
 """Up to how many layers ``ell="auto"`` goes, by dimension: with more one field costs more by LOD than by FEM."""
 
-NAMES = {"fem": "FEM", "lod": "PG-LOD", "nn": "NN-LOD"}  # as figures and reports call them
+NAMES = {
+    "fem": "FEM",
+    "averaged": "FEM, averaged A",
+    "lod": "PG-LOD",
+    "nn": "NN-LOD",
+}  # as figures and reports call them
 """Names of the methods as figures and reports call them."""
 
 
@@ -61,16 +68,18 @@ class Solution:
         grid: The discretisation.
         method: The method.
         A: The coefficient on T_ε.
-        u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``grid.node_shape``
-            otherwise.
+        u: Nodal values, NaN at nodes of no active element: ``grid.fine_node_shape`` for ``fem``, ``mesh.node_shape``
+            for ``averaged``, ``grid.node_shape`` otherwise.
         S: Local matrices, for ``lod`` and ``nn`` in the Petrov–Galerkin form.
         seconds: Time of each step.
         u_fine: Nodal values on T_h, ``grid.fine_node_shape``: u itself for ``fem``, the reconstruction
             (1 − C) u_H + Σ R_T where it was asked for.
         form: ``"galerkin"`` for a coarse solution in that form, else ``"petrov-galerkin"``.
-        operator: K at all coarse nodes of the box, for the Galerkin form.
+        operator: K at all nodes of the box, of T_H for the Galerkin form, of ``mesh`` for ``averaged``.
         problem: What was solved.
         steps: What was tried, a sentence each, for ``ell="auto"``.
+        mesh: The mesh of ``averaged`` as a grid of its own.
+        solver: How the coarse system was solved, for the Galerkin form: method, iterations and residual.
     """
 
     grid: Grid
@@ -84,6 +93,8 @@ class Solution:
     operator: scipy.sparse.csr_array | None = None
     problem: Problem = field(default_factory=Problem)
     steps: list[str] = field(default_factory=list)
+    mesh: Grid | None = None
+    solver: LinearSolve | None = None
     make_load: Callable[[], Array] = field(default=lambda: np.zeros(0), repr=False, compare=False)
 
     @property
@@ -100,7 +111,7 @@ class Solution:
             InputError: If the method has none.
         """
         if self.operator is not None:
-            free = np.flatnonzero(self.grid.free_nodes)
+            free = np.flatnonzero((self.mesh or self.grid).free_nodes)
             return self.operator[free][:, free]
         if self.S is None:
             raise InputError(f"a solution by method {self.method!r} has no coarse operator.")
@@ -147,12 +158,12 @@ class Solution:
             return given_outflow(self.grid, self.problem, name)
         if self.S is None and self.operator is None:
             return face_outflow(name, self.grid, self.u, self.A, self.load)
-        return float(self._residual.ravel() @ face_weights(name, self.grid))
+        return float(self._residual.ravel() @ face_weights(name, self.mesh or self.grid))
 
     @cached_property
     def _residual(self) -> Array:
         if self.operator is not None:
-            u = np.where(self.grid.active_nodes, self.u, 0.0)
+            u = np.where((self.mesh or self.grid).active_nodes, self.u, 0.0)
             return np.asarray(self.load - (self.operator @ u.ravel()).reshape(u.shape))
         assert self.S is not None
         return coarse_residual(self.grid, self.S, self.u, self.load)
@@ -214,6 +225,40 @@ class _Fem:
         self._solver.destroy()
 
 
+class _Averaged:
+    """Q1 finite elements on a coarser mesh, with means of the coefficient."""
+
+    together = 64
+
+    def __init__(self, grid: Grid, problem: Problem, refine: int = 1, mean: str | float = "geometric") -> None:
+        self._grid, self._problem, self._fem = grid, problem, AveragedFem(grid, problem, refine, mean)
+
+    def solve_many(self, A: Sequence[Array] | Array) -> list[Solution]:
+        start = time.perf_counter()
+        means = cell_means(self._grid, np.stack(list(A)), self._fem.refine, self._fem.mean)
+        each = (time.perf_counter() - start) / len(A)
+        return [self._solve(a, own, each) for a, own in zip(A, means, strict=True)]
+
+    def _solve(self, A: Array, means: Array, seconds_before: float) -> Solution:
+        seconds, fem = {"means": seconds_before}, self._fem
+        with _timed(seconds, "solve"):
+            u, K = fem.solve(means)
+        return Solution(
+            self._grid,
+            "averaged",
+            A,
+            u,
+            seconds=seconds,
+            operator=K,
+            problem=self._problem,
+            mesh=fem.mesh,
+            make_load=lambda: fem.load,
+        )
+
+    def destroy(self) -> None:
+        pass
+
+
 class _Coarse:
     """Local matrices from somewhere, the coarse operator of them, and its solution."""
 
@@ -260,9 +305,20 @@ class _Coarse:
         grid, coarse, free = self._grid, self._coarse, np.flatnonzero(self._grid.free_nodes)
         with _timed(seconds, "solve"):
             lift = (operator @ coarse.boundary.ravel()).reshape(grid.node_shape)
-            u = coarse.solve(operator[free][:, free], load, lift)
+            u, solver = coarse.solve_symmetric(operator[free][:, free], load, lift)
         solution = Solution(
-            grid, self.method, A, u, None, seconds, None, GALERKIN, operator, coarse.problem, make_load=lambda: load
+            grid,
+            self.method,
+            A,
+            u,
+            None,
+            seconds,
+            None,
+            GALERKIN,
+            operator,
+            coarse.problem,
+            solver=solver,
+            make_load=lambda: load,
         )
         return self._finish(solution)
 
@@ -451,10 +507,11 @@ class _NnLod(_Coarse):
         return S, self.model.corrected_load(self._grid, self._coarse.problem, loads)
 
 
-_FACTORIES: dict[str, Factory] = {"fem": _Fem, "lod": _make_lod, "nn": _NnLod}
+_FACTORIES: dict[str, Factory] = {"fem": _Fem, "averaged": _Averaged, "lod": _make_lod, "nn": _NnLod}
 _SWITCHES = ("source_correctors", "reconstruct")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "fem": (),
+    "averaged": ("refine", "mean"),
     "lod": ("local", "source_correctors", "reconstruct", "form", "ell"),
     "nn": ("model", "trust", "device", "source_correctors", "reconstruct"),
 }
@@ -489,11 +546,13 @@ def make_solver(method: str, grid: Grid, problem: Problem | None = None, **optio
         method: One of :func:`methods`.
         grid: The discretisation.
         problem: What is to be solved; f = 1 if None.
-        **options: For ``lod`` ``local`` (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form``
-            (``"petrov-galerkin"``, or ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place;
-            for ``nn`` ``model``, ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``; for
-            both ``reconstruct``. Those that are None or False count
-            as not given.
+        **options: For ``averaged`` ``refine``, elements for each element of T_H along an axis, and ``mean``:
+            ``"geometric"``, ``"harmonic"``, ``"arithmetic"``, the exponent of a power mean, or ``"effective"`` for
+            tensors from periodic cell problems. For ``lod`` ``local``
+            (``"condensed"`` or ``"dolfinx"``), ``source_correctors`` and ``form`` (``"petrov-galerkin"``, or
+            ``"galerkin"``, always with source correctors), or ``ell="auto"`` in their place. For ``nn`` ``model``,
+            ``trust``, ``device`` and, where the model predicts loads, ``source_correctors``. For ``lod`` and ``nn``
+            ``reconstruct``. Those that are None or False count as not given.
 
     Returns:
         The solver.
@@ -535,7 +594,8 @@ def solve(
         grid: The discretisation; it says what D and Γ_D are.
         A: Coefficient on T_ε, shape ``grid.coefficient_shape``, or ``grid.coefficient_shape + (d, d)`` for symmetric
             matrices. Cells of inactive elements do not count.
-        method: ``"fem"`` on T_h, ``"lod"`` (PG-LOD) or ``"nn"`` (NN-LOD) on T_H, or a registered one.
+        method: ``"fem"`` on T_h; ``"averaged"``, FEM on T_H or a refinement of it with means of A; ``"lod"`` (PG-LOD)
+            or ``"nn"`` (NN-LOD) on T_H; or a registered one.
         f: Source: a number, a function of points, or cell values on T_h.
         wells: Points and rates, positive where a well injects.
         g: u on Γ_D: a number, a function of points, or one of them a face, ``{"xmin": 1.0}``.
@@ -556,7 +616,7 @@ def solve(
         For patches that cover D, u_H of ``lod`` with source correctors is I_H u_h, whatever the coefficient. What the
         patches of ℓ layers add to this falls exponentially with ℓ, but the slower the higher the contrast; conductive
         channels or floating parts of D can make it arbitrarily large in the Petrov–Galerkin form, which
-        ``solution.reliability`` tells. Without source correctors the fine scales of the right-hand side are missing.
+        ``solution.reliability`` detects. Without source correctors the fine scales of the right-hand side are missing.
 
         Each process solves for itself. Under ``mpirun``, ``"fem"`` on some processes only waits for the others for ever
         unless all have imported :mod:`nnlod_fenics.fem` before: that starts PETSc, which is collective.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import nnlod_fenics as nnlod
-from nnlod_fenics import NNLOD, FieldSample, Grid, InputError
+from nnlod_fenics import NNLOD, FieldSample, Grid, InputError, load_config
 from nnlod_fenics.config import MonteCarloSettings
 from nnlod_fenics.dataset import Dataset
 from nnlod_fenics.dataset.combine import split_dataset
@@ -16,8 +19,10 @@ from nnlod_fenics.dataset.verify import verify_dataset
 from nnlod_fenics.fields import make_field, registry
 from nnlod_fenics.lod.interpolation import quasi_interpolation
 from nnlod_fenics.solvers import Solution
+from nnlod_fenics.window import Window
 
 GRID = Grid(2, 4, 8, 1, coefficient=8)
+WINDOW = Window.of(GRID)
 CONFIG = nnlod.load_config(
     None,
     [
@@ -51,13 +56,13 @@ class Layers:
 class Plain(nn.Module):
     """The least that a network must be."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, window: Window) -> None:
         super().__init__()
-        self.shape = grid.local_matrix_shape
-        self.layer = nn.Linear(grid.num_patch_cells, self.shape[0] * self.shape[1])
+        self.shape = window.matrix_shape
+        self.layer = nn.Linear(window.num_cells, self.shape[0] * self.shape[1])
 
-    def forward(self, Z: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        return self.layer((Z * inside).flatten(1)).reshape(-1, *self.shape)
+    def forward(self, Z: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
+        return self.layer(Z.flatten(1)).reshape(-1, *self.shape)
 
 
 @pytest.fixture
@@ -112,6 +117,58 @@ def test_a_law_that_nobody_registered(trained, tmp_path):
     assert nnlod.solve(GRID, Layers(2, 8).sample(5, 0).A, "nn", model=model).u.shape == (5, 5)
 
 
+OWN_LAW = """
+import numpy as np
+from nnlod_fenics import FieldSample
+
+print("this module runs")
+
+class Constant:
+    def __init__(self, dim, cells, value=1.0):
+        self.shape, self.value = (cells,) * dim, value
+
+    def sample(self, seed, index, stage=0):
+        return FieldSample(np.full(self.shape, self.value + index), {"value": self.value})
+
+    def settings(self):
+        return {"kind": "law_of_mine:Constant", "value": self.value}
+"""
+
+
+def test_laws_named_in_settings_are_imported_only_if_the_caller_allows_it(nnlod, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    (tmp_path / "law_of_mine.py").write_text(OWN_LAW)
+    plain = ["field.kind=law_of_mine:Constant", "grid.coarse=4", "grid.fine=8", "grid.coefficient=8", "grid.ell=1"]
+    with pytest.raises(InputError, match=r"'law_of_mine:Constant'; .* \(--allow-import\)"):
+        load_config(None, plain)
+    assert "law_of_mine" not in sys.modules
+    options = [text for override in plain for text in ("-s", override)]
+    refused = nnlod("sample", *options, "-o", "fields", cwd=tmp_path)
+    assert refused.returncode == 2 and "--allow-import" in refused.stderr and "runs" not in refused.stdout
+    done = nnlod("sample", *options, "-o", "fields", "--count", "2", "--allow-import", cwd=tmp_path)
+    assert done.returncode == 0 and "this module runs" in done.stdout, done.stderr
+    assert np.load(tmp_path / "fields" / "A1.npy")[0, 0] == pytest.approx(np.exp(2))
+    inner = "field.laws=[{kind='law_of_mine:Constant', value=2.0}]"
+    config = load_config(None, ["field.kind=mixture", inner], allow_import=True)
+    assert config.make_field().sample(0, 0).Z[0, 0] == 2.0
+    for kind, reason in (("law_of_mine:Missing", "Missing"), ("no_such_module:Law", "no_such_module"), (":", "")):
+        with pytest.raises(InputError, match=f"field.kind must name a module and a class .* got '{kind}'.*{reason}"):
+            load_config(None, [f"field.kind='{kind}'"], allow_import=True)
+
+
+def test_a_model_folder_imports_nothing(nnlod, trained, tmp_path):
+    """Whatever law it names, and whatever lies in the folder."""
+    folder = shutil.copytree(trained, tmp_path / "model")
+    (folder / "law_of_theirs.py").write_text(OWN_LAW)
+    text = (folder / "model.json").read_text().replace('"layers"', '"law_of_theirs:Constant"')
+    (folder / "model.json").write_text(text)
+    options = ["--method", "nn", "--model", ".", "--seed", "1", "-o", "solution", "--allow-import"]
+    done = nnlod("solve", *options, cwd=folder)
+    assert done.returncode == 2 and "'law_of_theirs:Constant'; a law of your own" in done.stderr, done
+    assert "runs" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
@@ -133,8 +190,8 @@ def test_wrong_laws(sample, message, tmp_path):
 def test_a_module_of_ones_own(data, tmp_path):
     """Trained, stored, loaded into a new module, used with trust and in Monte Carlo."""
     torch.manual_seed(0)
-    nnlod.train(data, tmp_path / "m", network=Plain(GRID), settings=CONFIG.training)
-    model = NNLOD.load(tmp_path / "m", network=Plain(GRID))
+    nnlod.train(data, tmp_path / "m", network=Plain(WINDOW), settings=CONFIG.training)
+    model = NNLOD.load(tmp_path / "m", network=Plain(WINDOW))
     A = Layers(2, 8).sample(9, 0).A
     assert np.isfinite(model.local_matrices(GRID, A)).all()
     exact = nnlod.local_matrices(GRID, A)
@@ -144,7 +201,7 @@ def test_a_module_of_ones_own(data, tmp_path):
     with pytest.raises(InputError, match=r"network\.name must be one of .*'Plain'"):
         NNLOD.load(tmp_path / "m")
     with pytest.raises(InputError, match="options apply to a network given by name"):
-        nnlod.train(data, tmp_path / "n", network=Plain(GRID), options={"channels": 3})
+        nnlod.train(data, tmp_path / "n", network=Plain(WINDOW), options={"channels": 3})
 
 
 def test_data_of_no_law_at_all(data, tmp_path):

@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 __all__ = [
+    "AllowImport",
     "CommandGroup",
     "ConfigFile",
     "Data",
@@ -68,20 +69,25 @@ app = CommandGroup(
 )
 """The application that commands are added to."""
 
-ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; the demo's if omitted.")]
+ConfigFile = Annotated[Path | None, typer.Argument(help="TOML file with the settings; defaults if omitted.")]
 """Argument: a settings file."""
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a setting, e.g. field.variance=1."),
 ]
 """Option: settings in the place of those of the file."""
+AllowImport = Annotated[
+    bool,
+    typer.Option("--allow-import", help="Import a law that field.kind names as module:class, which runs its code."),
+]
+"""Option: laws of one's own by name."""
 Scale = Annotated[str | None, typer.Option(help="Use the file's table [scale.NAME], e.g. small.")]
 """Option: a table of the settings file."""
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Output folder.")]
 """Option: where results go."""
 Resume = Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")]
-"""Option: go on with what is there."""
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+"""Option: resume an interrupted run."""
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 """Option: replace what is there."""
 Data = Annotated[Path, typer.Argument(help="Dataset folder, as written by nnlod generate.")]
 """Argument: a dataset."""
@@ -105,17 +111,23 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def read_settings(
-    config: Path | None, overrides: list[str] | None, scale: str | None = None, whole_grid: bool = True
+    config: Path | None,
+    overrides: list[str] | None,
+    scale: str | None = None,
+    whole_grid: bool = True,
+    allow_import: bool = False,
 ) -> Any:
     """The settings of a file with overrides, see :func:`nnlod_fenics.config.load_config`."""
     from nnlod_fenics.config import load_config
 
-    return load_config(config, overrides or [], scale, whole_grid)
+    if allow_import and "" not in sys.path:  # modules of the current folder, as for python -m
+        sys.path.insert(0, "")
+    return load_config(config, overrides or [], scale, whole_grid, allow_import)
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """While a job runs that a signal may stop: told in one sentence, with the exit code of such jobs."""
+    """While a job runs that a signal may stop: reported in one sentence, with the exit code of such jobs."""
     from nnlod_fenics.runtime.job import EXIT_RESUMABLE, Interrupted
     from nnlod_fenics.runtime.launcher import is_first_rank
 

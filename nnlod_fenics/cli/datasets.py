@@ -21,10 +21,10 @@ dataset_app = CommandGroup(help="Describe, check, join and divide datasets.", no
 app.add_typer(dataset_app, name="dataset")
 
 
-@dataset_app.command("info", short_help="Tell how much there is, and of what.")
+@dataset_app.command("info", short_help="Show size and contents.")
 @once
 def dataset_info(path: Data) -> None:
-    """Tell what a dataset holds, finished or not: how much, of which grid and law, made by what.
+    """Show what a dataset contains, finished or not: its size, grid, law and the versions that made it.
 
     Example: nnlod dataset info data
     """
@@ -33,12 +33,12 @@ def dataset_info(path: Data) -> None:
     print_table(f"dataset {path}", describe(path))
 
 
-@dataset_app.command("verify", short_help="Check all numbers, recompute some.")
+@dataset_app.command("verify", short_help="Check all values, recompute some.")
 @once
 def dataset_verify(
     path: Data,
-    sample: Annotated[int, typer.Option(min=0, help="Local matrices to recompute with DOLFINx.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Which ones.")] = 0,
+    sample: Annotated[int, typer.Option(min=0, help="Number of local matrices to recompute with DOLFINx.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of their random choice.")] = 0,
 ) -> None:
     """Check checksums, NaNs and zero row and column sums; recompute some local matrices by the other method.
 
@@ -62,14 +62,14 @@ def dataset_verify(
         raise typer.Exit(1)
 
 
-@dataset_app.command("merge", short_help="Join runs with different seeds.")
+@dataset_app.command("merge", short_help="Join datasets with different seeds.")
 @once
 def dataset_merge(
-    sources: Annotated[list[Path], typer.Argument(help="Dataset folders of one configuration, different seeds.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    sources: Annotated[list[Path], typer.Argument(help="Dataset folders with the same settings and different seeds.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Join runs of one configuration with different seeds into one dataset.
+    """Join datasets with the same settings and different seeds into one.
 
     Example: nnlod dataset merge part-0 part-1 part-2 -o data
     """
@@ -85,7 +85,7 @@ def dataset_split(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for train, validation and test.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write training, validation and test set (80 : 10 : 10 by realization) as datasets of their own.
+    """Write training, validation and test set (80 : 10 : 10 by realization) as separate datasets.
 
     Example: nnlod dataset split data -o parts
     """

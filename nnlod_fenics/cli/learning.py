@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nnlod_fenics.cli.common import (
+    AllowImport,
     ConfigFile,
     Data,
     Model,
@@ -24,13 +25,13 @@ from nnlod_fenics.cli.common import (
 )
 
 
-@app.command(short_help="Run the main job in small, from data to report.")
+@app.command(short_help="Run the whole pipeline on a small example.")
 def demo(
     output: Output = Path("results/demo"),
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the main job in small: generate, train, solve a fresh realization by FEM, LOD and NN-LOD.
+    """Run the whole pipeline on a small example: generate data, train, solve by FEM, LOD and NN-LOD, report.
 
     Example: nnlod demo -o results/demo
     """
@@ -47,6 +48,7 @@ def sample(
     output: Output = Path("fields"),
     count: Annotated[int, typer.Option(min=1, help="Number of realizations.")] = 1,
     overrides: Overrides = None,
+    allow_import: AllowImport = False,
 ) -> None:
     """Draw random coefficients: a .npy file of A, a picture and a ParaView file for each.
 
@@ -54,7 +56,8 @@ def sample(
     """
     from nnlod_fenics.workflows.sample import write_samples
 
-    for path, drawn in write_samples(read_settings(config, overrides), output, count):
+    settings = read_settings(config, overrides, allow_import=allow_import)
+    for path, drawn in write_samples(settings, output, count):
         parameters = ", ".join(f"{name} {value:.4g}" for name, value in drawn.parameters.items())
         typer.echo(f"{path}: contrast {drawn.A.max() / drawn.A.min():.3g}" + (f", {parameters}" if parameters else ""))
 
@@ -67,6 +70,7 @@ def generate(
     scale: Scale = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
     """Generate a dataset of fields and local matrices; in parallel under mpirun.
 
@@ -74,8 +78,9 @@ def generate(
     """
     from nnlod_fenics.dataset.generate import generate as make
 
+    settings = read_settings(config, overrides, scale, allow_import=allow_import)
     with resumable():
-        make(read_settings(config, overrides, scale), output, resume=resume, overwrite=overwrite)
+        make(settings, output, resume=resume, overwrite=overwrite)
 
 
 @app.command(short_help="Train a network on a dataset.")
@@ -90,12 +95,15 @@ def train(
     ] = None,
     online: Annotated[
         int | None,
-        typer.Option(min=1, help="Train on so many fresh realizations an epoch; the dataset validates and tests only."),
+        typer.Option(
+            min=1, help="Fresh realizations to train on per epoch; the dataset is for validation and testing only."
+        ),
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
-    """Train a network on a dataset; keeps the weights of the smallest validation loss. In parallel under mpirun.
+    """Train a network on a dataset; keeps the weights with the smallest validation loss. In parallel under mpirun.
 
     Example: nnlod train data demos/config/demo.toml -o model -s training.epochs=40
     """
@@ -109,7 +117,7 @@ def train(
     from nnlod_fenics.training.processes import adopt_launcher
 
     adopt_launcher()
-    settings = read_settings(config, overrides, scale)
+    settings = read_settings(config, overrides, scale, allow_import=allow_import)
     training = settings.training if init_from is None else settings.training.changed(init_from=init_from)
     dataset = Dataset(data)
     content = dataset if online is None else fresh_each_epoch(dataset, online, training.seed, training.device)
@@ -127,7 +135,7 @@ def train(
     print_table(f"trained {output}", rows)
 
 
-@app.command(short_help="Measure a model as the paper does.")
+@app.command(short_help="Evaluate a model as in the paper.")
 @once
 def evaluate(
     model: Model,
@@ -136,7 +144,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fresh realization.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Evaluate a model as the paper does: test loss, and a fresh realization by FEM, LOD and NN-LOD.
+    """Evaluate a model as in the paper: test loss, and a fresh realization by FEM, LOD and NN-LOD.
 
     Example: nnlod evaluate model --data data -o evaluation
     """
@@ -180,14 +188,17 @@ def reproduce(
     scale: Annotated[str, typer.Option(help="small: minutes on a laptop; paper: the paper's sizes.")] = "small",
     output: Output = Path("results/reproduce"),
     device: Annotated[str, typer.Option(help="Where networks are trained: cpu or cuda.")] = "cpu",
+    small_only: Annotated[
+        bool, typer.Option("--small-only", help="Small datasets and transfer learning only; the large ones can follow.")
+    ] = False,
 ) -> None:
-    """Run experiments of the paper from data to report; what is finished is taken from the output folder.
+    """Run experiments of the paper, from data to report; finished stages are reused from the output folder.
 
     Example: nnlod reproduce all --scale small -o results/reproduce
     """
     from nnlod_fenics.workflows.reproduce import reproduce as run
 
-    for name, result in run(experiments, scale, output, device).items():
+    for name, result in run(experiments, scale, output, device, small_only).items():
         rows = [
             (finding["claim"], ", ".join(f"{v['network']}: {v['answer']}" for v in finding["verdicts"]))
             for finding in result["findings"]

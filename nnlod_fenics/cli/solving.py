@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nnlod_fenics.cli.common import (
+    AllowImport,
     ConfigFile,
     Output,
     Overrides,
@@ -48,7 +49,7 @@ def solve(
             "the settings state none."
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in a file of several.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Name of the coefficient in a file of several arrays.")] = None,
     no_data: Annotated[float | None, typer.Option(help="Value of cells without data in the file.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Draw the coefficient with this seed instead.")] = None,
     model: Annotated[
@@ -57,7 +58,9 @@ def solve(
     ] = None,
     trust: Annotated[
         float | None,
-        typer.Option(help="Compute local matrices exactly whose estimated relative error exceeds this, for method nn."),
+        typer.Option(
+            help="Compute a local matrix exactly if its estimated relative error exceeds this, for method nn."
+        ),
     ] = None,
     source: Source = None,
     source_correctors: SourceCorrectors = False,
@@ -71,30 +74,29 @@ def solve(
     ell: Annotated[
         str | None,
         typer.Option(
-            help="auto: try ℓ = 1, 2, … layers, then the Galerkin form, then FEM, until nothing speaks against the "
-            "solution, for method lod. A number is set by -s grid.ell=2."
+            help="auto: try ℓ = 1, 2, … layers, then the Galerkin form, then FEM, until there is no sign of an "
+            "error, for method lod. For a fixed number use -s grid.ell=2."
         ),
     ] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option(
-            "--format", help="Files for ParaView: vtkhdf (default) or vti; by DOLFINx xdmf or bp. Repeatable."
-        ),
+        typer.Option("--format", help="ParaView format: vtkhdf (default) or vti; with DOLFINx xdmf or bp. Repeatable."),
     ] = None,
-    render: Annotated[bool, typer.Option("--render", help="Make a picture in three dimensions, with PyVista.")] = False,
+    render: Annotated[bool, typer.Option("--render", help="Render a three-dimensional picture with PyVista.")] = False,
     correctors: Annotated[
         list[int] | None,
         typer.Option(metavar="ELEMENT", help="Write the correctors of this element too, for method lod. Repeatable."),
     ] = None,
     output: Output = Path("solution"),
     overrides: Overrides = None,
+    allow_import: AllowImport = False,
 ) -> None:
     """Solve one problem, with a coefficient from a file or a seed; writes .npy, ParaView files and figures.
 
     The domain (side lengths, inactive elements, faces with given u) is that of the section [grid] of the settings, the
     data (source, wells, boundary values, fluxes) those of [problem]. The last line says whether there are signs that a
-    solution by local matrices is wrong, as at high contrast: take more layers (grid.ell), --form galerkin or --ell
-    auto then.
+    solution from local matrices is inaccurate, as can happen at high contrast; if so, use more layers (grid.ell),
+    --form galerkin or --ell auto.
 
     Example: nnlod solve --method lod --coefficient A.npy -s grid.coarse=32 -o solution
     """
@@ -102,7 +104,7 @@ def solve(
 
     from nnlod_fenics.workflows.solve import solve_problem
 
-    settings = read_settings(config, overrides, whole_grid=False)
+    settings = read_settings(config, overrides, whole_grid=False, allow_import=allow_import)
     options: dict[str, Any] = {"trust": trust, "source_correctors": source_correctors, "reconstruct": reconstruct}
     options |= {"form": form, "ell": ell}
     solution = solve_problem(
@@ -159,7 +161,7 @@ def montecarlo(
         str | None, typer.Option(help="Name of a functional, for --tolerance and the sample numbers.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Stop after this time; blocks of samples that are begun are finished.")
+        float | None, typer.Option(help="Stop after this time; blocks of samples already begun are completed.")
     ] = None,
     functionals: Annotated[
         list[str] | None,
@@ -179,8 +181,9 @@ def montecarlo(
     scale: Scale = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_import: AllowImport = False,
 ) -> None:
-    """Mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
+    """Estimate mean, variance and functionals of the solution with confidence intervals; in parallel under mpirun.
 
     Give at least one of --samples, --tolerance and --seconds; the first that is reached ends the run. Options that are
     omitted are taken from the section [montecarlo] of the settings, the domain from [grid], the data from [problem].
@@ -207,7 +210,7 @@ def montecarlo(
         "cost_ratio": cost_ratio,
         "level": level,
     }
-    settings = read_settings(config, overrides, scale, whole_grid=False)
+    settings = read_settings(config, overrides, scale, False, allow_import)
     section = settings.montecarlo.changed(**{name: value for name, value in options.items() if value is not None})
     settings = settings.model_copy(update={"montecarlo": section})
     with resumable():

@@ -1,4 +1,4 @@
-"""Commands that tell: what a file holds, which settings there are."""
+"""Commands that inform: what a file holds, which settings there are."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from nnlod_fenics.cli.common import (
 from nnlod_fenics.errors import InputError
 
 
-@app.command(short_help="Tell what a dataset or model holds.")
+@app.command(short_help="Show what a dataset or model contains.")
 @once
 def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder or name, or settings file.")]) -> None:
-    """Tell what a dataset, a model or a settings file holds.
+    """Show what a dataset, a model or a settings file contains.
 
     Example: nnlod info data
     """
@@ -46,7 +46,7 @@ def info(path: Annotated[Path, typer.Argument(help="Dataset folder, model folder
 
 @app.command(short_help="List all settings.")
 def settings(
-    toml: Annotated[bool, typer.Option("--toml", help="Print a settings file with all defaults instead.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="Print a settings file with all defaults.")] = False,
 ) -> None:
     """List every key of a settings file with its default, its values and its meaning.
 

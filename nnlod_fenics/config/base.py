@@ -1,4 +1,4 @@
-"""The base of all settings: checked when made, unknown keys refused, a mistake told in one sentence."""
+"""The base of all settings: checked when made, unknown keys refused, a mistake reported in one sentence."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class GridSection(Settings):
     )
     active: str | None = Field(
         default=None,
-        description="in the place of inactive a .npy file of an array of bool, one per coarse element, indexed [y, x]; "
+        description="instead of inactive, a .npy file with a boolean array, one per coarse element, indexed [y, x]; "
         "relative to the settings file, read once: its content becomes the setting",
     )
 

@@ -45,7 +45,7 @@ class MonteCarloSettings(Settings):
     seconds: _Positive | None = Field(
         default=None,
         description="seconds that this call may take; the first block of each kind (8 pilot samples, 4 of the "
-        "reference method, 32 of the network) is always computed, and blocks that are begun are finished; a pilot run "
+        "reference method, 32 of the network) is always computed, and blocks already begun are completed; a pilot run "
         "ends after half of them",
     )
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the fields")

@@ -16,7 +16,7 @@ from nnlod_fenics.config.montecarlo import MonteCarloSection
 from nnlod_fenics.config.problem import ProblemSection
 from nnlod_fenics.config.training import TrainingSettings, settings_of_network
 from nnlod_fenics.errors import InputError
-from nnlod_fenics.fields import FieldLaw, check_field, make_field
+from nnlod_fenics.fields import FieldLaw, check_field, import_laws, make_field
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import write_text
 
@@ -39,8 +39,15 @@ class DatasetSection(Settings):
         default="petrov-galerkin", description="form of the local matrices: S_T (3.6), or element energy matrices K_E"
     )
     loads: bool = Field(default=False, description="whether what elements add to the load for f = 1 is stored too")
+    domains: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of realizations on random domains, with inactive elements and faces without given u, for "
+        "models that serve all",
+    )
     dtype: Literal["float64", "float32"] = Field(default="float64", description="type of the stored numbers")
-    block: int = Field(default=2, ge=1, description="realizations of a file, the unit of work and of loss")
+    block: int = Field(default=2, ge=1, description="realizations per file, the unit of work")
 
     @model_validator(mode="after")
     def _fits_in_files(self) -> DatasetSection:
@@ -224,7 +231,11 @@ def _scales(given: Any, source: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def load_config(
-    path: str | Path | None = None, overrides: Iterable[str] = (), scale: str | None = None, whole_grid: bool = True
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    scale: str | None = None,
+    whole_grid: bool = True,
+    allow_import: bool = False,
 ) -> Config:
     """Read the settings of a run.
 
@@ -234,6 +245,7 @@ def load_config(
         scale: Name of a table ``[scale.NAME]`` of the file whose entries replace the others, say ``"small"``.
         whole_grid: Whether the keys of the grid must fit together with the defaults of the others, and not with those
             of a model or a coefficient.
+        allow_import: Whether a law may be imported that ``field.kind`` names as ``module:class``: that runs its code.
 
     Returns:
         The settings.
@@ -268,6 +280,8 @@ def load_config(
     if given and not has_field and isinstance(given, dict) and given.get("kind", "lognormal") == "lognormal":
         table["field"] = _FIELD | given
     try:
+        if allow_import:
+            import_laws(given)
         config = Config(**table)
         if whole_grid:
             config.problem.make(config.make_grid())

@@ -68,7 +68,7 @@ class TrainingSettings(Settings):
         default=0.99,
         ge=0,
         lt=1,
-        description="decay per step of Adam's mean of squared gradients; a short memory bears larger step sizes",
+        description="decay per step of Adam's mean of squared gradients; a short memory allows larger step sizes",
     )
     schedule: Literal["steps", "cosine"] = Field(
         default="cosine", description="steps: piecewise constant with drops; cosine: down to zero along a cosine"
@@ -94,7 +94,7 @@ class TrainingSettings(Settings):
         lt=1,
         description="decay per step of the moving average of the weights that is validated and kept; 0 for none",
     )
-    augment: bool = Field(default=False, description="whether each batch is turned by a random symmetry of the cube")
+    augment: bool = Field(default=False, description="whether a random symmetry of the cube is applied to each batch")
     block: int = Field(
         default=0,
         ge=0,

@@ -120,8 +120,8 @@ def _write(chosen: Sequence[_Source], folder: Path, made_by: str, overwrite: boo
 def _gather(chosen: Sequence[_Source]) -> Block:
     """Some realizations, checked."""
     parts = [dataset.arrays([k]) for dataset, k in chosen]
-    Z, S = (np.concatenate(values) for values in zip(*parts, strict=True))
+    Z, S, *marks = (np.concatenate(values) for values in zip(*parts, strict=True))
     parameters, origin = (
         np.concatenate([dataset.column(name, [k]) for dataset, k in chosen]) for name in ("parameters", "origin")
     )
-    return Block(Z, S, parameters, origin)
+    return Block(Z, S, parameters, origin, *marks)

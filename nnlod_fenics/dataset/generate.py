@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnlod_fenics.config import Config
+from nnlod_fenics.dataset.domains import check_plain, draw_domain
 from nnlod_fenics.dataset.folder import CONTENTS, prepare
 from nnlod_fenics.dataset.layout import UNSTATED, Block, Header, identity_of, write_block
 from nnlod_fenics.errors import InputError, NumericalError
@@ -43,6 +44,7 @@ from nnlod_fenics.runtime.job import (
 from nnlod_fenics.runtime.progress import show_progress
 from nnlod_fenics.runtime.schedule import Schedule
 from nnlod_fenics.runtime.versions import software_versions
+from nnlod_fenics.window import domain_marks
 
 __all__ = ["EXIT_RESUMABLE", "Interrupted", "generate"]
 
@@ -73,7 +75,7 @@ def generate(
     Raises:
         InputError: If the settings or the folder do not fit, or the folder cannot be written to any more; on
             every rank. Finished realizations are kept.
-        Interrupted: If the run was told to stop (SIGTERM, SIGINT, SIGUSR1) before it was complete; on every
+        Interrupted: If the run was stopped (SIGTERM, SIGINT, SIGUSR1) before it was complete; on every
             rank. Blocks that were being computed are dropped, finished ones kept.
 
     Note:
@@ -111,8 +113,10 @@ def generate(
 
 
 def _header(config: Config, grid: Grid, law: FieldLaw, own: bool) -> Header:
-    """What the dataset will say of itself; a law of a user's own, given or registered, keeps all its parameters."""
+    """What the dataset records of itself; a custom law, given or registered, keeps all its parameters."""
     settings = config.resolved() | {"grid": grid.as_dict()}
+    if config.dataset.domains:
+        check_plain(grid)
     stated = settings["dataset"].items()
     settings["dataset"] = {key: value for key, value in stated if key not in UNSTATED or value != UNSTATED[key]}
     if own:
@@ -156,14 +160,16 @@ def _take_blocks(header: Header, law: FieldLaw, folder: Path, schedule: Schedule
 def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Block:
     """Compute the realizations of a block one by one; a signal drops the block before the next of them."""
     grid, settings = header.grid, header.config["dataset"]
-    Z, S, parameters, origin = [], [], [], []
+    Z, S, parameters, origin, marks = [], [], [], [], []
     for k in header.members(block):
         stop.check()
         sample = check_sample(law.sample(settings["seed"], k), grid.coefficient_shape)
         Z.append(sample.Z.astype(header.dtype))  # S belongs to the field as stored
+        domain = draw_domain(grid, settings["domains"], settings["seed"], k) if header.domains else grid
+        marks.append(domain_marks(domain))
         try:
             A = np.exp(Z[-1].astype(np.float64))
-            S.append(matrices_with_loads(grid, A, header.form, header.loads, settings["method"]))
+            S.append(matrices_with_loads(domain, A, header.form, header.loads, settings["method"]))
         except NumericalError as error:  # which counts from 0 in what it is given
             reason = str(error).replace("of realization 0 ", "")
             raise NumericalError(f"realization {k} (seed {settings['seed']}): {reason}") from error
@@ -177,4 +183,5 @@ def _compute(header: Header, law: FieldLaw, block: int, stop: StopSignal) -> Blo
         parameters.append([sample.parameters.get(name, np.nan) for name in header.parameters])
         origin.append([settings["seed"], k])
     stop.check()
-    return Block(np.stack(Z), np.stack(S), np.array(parameters), np.array(origin, dtype=np.int64))
+    own = np.stack(marks) if header.domains else None
+    return Block(np.stack(Z), np.stack(S), np.array(parameters), np.array(origin, dtype=np.int64), own)

@@ -12,10 +12,13 @@ with the datasets
 * ``S``: local matrices of that field, ``(n, elements, (2ℓ+2)^d, 2^d)``, zero for inactive elements; or in the Galerkin
   form ``K``, ``(n, elements, (2ℓ+2)^d, (2ℓ+2)^d)``;
 * ``b``, if wanted: what elements add to the load for f = 1, ``(n, elements, (2ℓ+2)^d)``;
+* ``marks``, if domains are drawn: what elements are and what lies around the box, ``(n, 1/H + 2, …)``: 1 in D, 0
+  outside where A ∂u/∂n is given, -1 where u is given;
 * ``parameters``: variance, correlation length and smoothness of the field, NaN where it has none, and any others that
-  its law has; the attribute ``names`` tells which;
+  its law has; the attribute ``names`` lists them;
 * ``origin``: seed and number that the realization was drawn with;
-* ``checksum``: CRC-32 of the bytes of Z, then of the matrices, then of b; ``done``: 1 where computed.
+* ``checksum``: CRC-32 of the bytes of Z, of the matrices, and of b and marks if there are any; ``done``: 1 where
+  computed.
 
 The attribute ``config`` of the file holds the settings as JSON, the grid among them; where they are too long for an
 attribute (a mask of many runs, thousands of measured values), it is a dataset of this name.
@@ -68,7 +71,7 @@ __all__ = [
 
 LAYOUT_VERSION = 3
 """Version of the layout of what version 2 does not know: the Galerkin form, and loads."""
-UNSTATED: dict[str, Any] = {"form": PETROV_GALERKIN, "loads": False}
+UNSTATED: dict[str, Any] = {"form": PETROV_GALERKIN, "loads": False, "domains": 0.0}
 """Settings of a dataset that it states only where they differ: former versions know none of them."""
 INDEX = "dataset.h5"
 """Name of the file that gathers all blocks."""
@@ -126,6 +129,11 @@ class Header:
         return bool((UNSTATED | self.config["dataset"])["loads"])
 
     @property
+    def domains(self) -> bool:
+        """Whether realizations have domains of their own."""
+        return bool(self.config["dataset"].get("domains", 0))
+
+    @property
     def window(self) -> Window:
         """What the local matrices depend on."""
         return Window.of(self.grid, self.form)
@@ -138,11 +146,15 @@ class Header:
     def columns(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]]:
         """Shape of one realization, type, and fill value of each HDF5 dataset."""
         rows, columns = self.window.matrix_shape
-        loads = {"b": ((self.grid.num_elements, rows), self.dtype, np.nan)} if self.loads else {}
+        more: dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]] = {}
+        if self.loads:
+            more["b"] = ((self.grid.num_elements, rows), self.dtype, np.nan)
+        if self.domains:
+            more["marks"] = (tuple(n + 2 for n in self.grid.element_shape), np.dtype(np.int8), 0)
         return {
             "Z": (self.grid.coefficient_shape, self.dtype, np.nan),
             self.matrices: ((self.grid.num_elements, rows, columns), self.dtype, np.nan),
-            **loads,
+            **more,
             "parameters": ((len(self.parameters),), np.dtype(np.float64), np.nan),
             "origin": ((2,), np.dtype(np.int64), -1),
             "checksum": ((), np.dtype(np.uint32), 0),
@@ -159,16 +171,18 @@ class Block:
         S: Local matrices, shape ``(k, elements, rows, columns)``; with the loads as one more column if there are any.
         parameters: Of the fields, in the order of the header, NaN where a law has none; shape ``(k, p)``.
         origin: Seed and number of each realization, shape ``(k, 2)``.
+        marks: What elements are, where realizations have domains of their own, shape ``(k, 1/H + 2, …)``.
     """
 
     Z: Array
     S: Array
     parameters: Array
     origin: Array
+    marks: Array | None = None
 
 
 def identity_of(config: dict[str, Any], origins: Array | None = None) -> str:
-    """What tells the blocks of one dataset from those of others.
+    """What distinguishes the blocks of one dataset from those of others.
 
     Args:
         config: All settings of the run that made it.
@@ -217,13 +231,13 @@ def create_index(folder: Path, header: Header) -> None:
 
 def _version(header: Header, attribute: bool) -> int:
     """The oldest layout that holds a dataset, so that former programs can read what they know."""
-    if header.loads or header.form != PETROV_GALERKIN:
+    if header.loads or header.domains or header.form != PETROV_GALERKIN:
         return LAYOUT_VERSION
     return 1 if attribute and header.grid.unit_cube else 2
 
 
 def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
-    """What a dataset holds, in attributes of its own: readers of this package need none of them."""
+    """What a dataset holds, in HDF5 attributes: readers of this package need none of them."""
     cells = [f"cell {axis}" for axis in "zyx"[3 - dim :]]
     description, units, axes = {
         "Z": ("logarithm of the diffusion coefficient A, constant on each cell of T_ε", "log of the unit of A", cells),
@@ -236,6 +250,11 @@ def _describe(dataset: h5py.Dataset, name: str, dim: int) -> None:
             "element energy matrices K_E of the Galerkin form, on the nodes of the patch; x fastest",
             "unit of A, times length^(d - 2)",
             ["element", "node of the patch", "node of the patch"],
+        ),
+        "marks": (
+            "what elements are, with one layer around the box: 1 in D, 0 where A ∂u/∂n is given, -1 where u is given",
+            "1",
+            [f"element {axis}" for axis in "zyx"[3 - dim :]],
         ),
         "b": ("what elements add to the load for f = 1", "length^d", ["element", "node of the patch"]),
         "parameters": ("parameters of the law of the field, NaN where it has none", "1; lengths: unit of D", ["name"]),
@@ -317,6 +336,9 @@ def write_block(folder: Path, header: Header, block: int, content: Block) -> Non
     if header.loads:
         values["b"] = content.S[..., width]
     stored = {name: part.astype(header.dtype, copy=False) for name, part in values.items()}
+    if header.domains:
+        assert content.marks is not None
+        stored["marks"] = content.marks.astype(np.int8, copy=False)
     columns: dict[str, Array] = {
         **stored,
         "parameters": content.parameters,

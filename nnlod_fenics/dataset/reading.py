@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from nnlod_fenics.dataset.domains import grid_of_marks
 from nnlod_fenics.dataset.folder import fault_of
 from nnlod_fenics.dataset.layout import Header, block_path, checksum, read_header
 from nnlod_fenics.errors import InputError
@@ -103,6 +104,11 @@ class Dataset:
         return self._header.loads
 
     @property
+    def has_domains(self) -> bool:
+        """Whether realizations have domains of their own."""
+        return self._header.domains
+
+    @property
     def config(self) -> dict[str, Any]:
         """All settings of the run that made it."""
         return self._header.config
@@ -156,6 +162,10 @@ class Dataset:
         """
         return self._matrices_named("S", k)
 
+    def grid_of(self, k: int) -> Grid:
+        """The discretisation of realization k: that of the dataset, or one with a domain of its own."""
+        return grid_of_marks(self.grid, self.column("marks", [k])[0]) if self.has_domains else self.grid
+
     def K(self, k: int) -> Array:
         """Element energy matrices of realization k, shape ``(num_elements, (2ℓ+2)^d, (2ℓ+2)^d)``.
 
@@ -192,11 +202,12 @@ class Dataset:
         """Local matrices of some realizations, shape ``(k, num_elements, rows, columns)``; checked like fields."""
         return self._finite(self._header.matrices, realizations)
 
-    def arrays(self, realizations: Sequence[int]) -> tuple[Array, Array]:
+    def arrays(self, realizations: Sequence[int]) -> tuple[Array, Array] | tuple[Array, Array, Array]:
         """Fields and local matrices of some realizations, their stored checksums compared.
 
         Returns:
-            Z, and the matrices with the loads as one more column if there are any.
+            Z, and the matrices with the loads as one more column if there are any; and the marks of the elements where
+            realizations have domains of their own.
 
         Raises:
             InputError: If a number is not the one that was stored, or not finite.
@@ -204,11 +215,14 @@ class Dataset:
         parts = [self.fields(realizations), self.matrices(realizations)]
         if self.has_loads:
             parts.append(self._finite("b", realizations))
+        if self.has_domains:
+            parts.append(self.column("marks", realizations))
         stored = self.column("checksum", realizations)
         for k, expected, *own in zip(realizations, stored, *parts, strict=True):
             if checksum(*own) != expected:
                 raise InputError(f"dataset {str(self.path)!r} is damaged: realization {k} has another checksum.")
-        return parts[0], parts[1] if len(parts) == 2 else np.concatenate([parts[1], parts[2][..., None]], axis=-1)
+        S = np.concatenate([parts[1], parts[2][..., None]], axis=-1) if self.has_loads else parts[1]
+        return (parts[0], S, parts[-1]) if self.has_domains else (parts[0], S)
 
     def column(self, name: str, realizations: Sequence[int]) -> Array:
         """Entries of one of the HDF5 datasets, unchecked, shape ``(len(realizations), …)``.

@@ -65,13 +65,14 @@ def verify_dataset(dataset: Dataset, sample: int = 8, seed: int = 0) -> Verifica
     if sample < 0:
         raise InputError(f"sample must be a number of local matrices, got {sample}.")
     result = Verification()
-    active = dataset.grid.active_elements
-    chosen = np.random.default_rng(seed).integers([len(dataset), len(active)], size=(sample, 2))
+    most = len(dataset.grid.active_elements)
+    chosen = np.random.default_rng(seed).integers([len(dataset), most], size=(sample, 2))
     _check_origins(dataset, result)
     with show_progress("verify", len(dataset)) as report:
         for k in range(len(dataset)):
-            elements = active[np.unique(chosen[chosen[:, 0] == k, 1])]
             try:
+                active = dataset.grid_of(k).active_elements
+                elements = active[np.unique(chosen[chosen[:, 0] == k, 1] % len(active))]
                 Z, S = dataset.column("Z", [k])[0], _matrices(dataset, k)
             except InputError as error:
                 result.problems.append(f"realization {k} cannot be read: {error}")
@@ -115,14 +116,16 @@ def _draw_again(dataset: Dataset, k: int, Z: Array, result: Verification) -> Non
 def _check_numbers(dataset: Dataset, k: int, Z: Array, S: Array, result: Verification) -> bool:
     """Whether the numbers of a realization are those that were stored, and finite."""
     width = dataset.window.matrix_shape[1]
-    parts = (S[..., :width], S[..., width]) if dataset.has_loads else (S,)
+    parts = [S[..., :width], S[..., width]] if dataset.has_loads else [S]
+    if dataset.has_domains:
+        parts.append(dataset.column("marks", [k])[0])
     if int(dataset.column("checksum", [k])[0]) != checksum(Z, *parts):
         result.problems.append(f"realization {k} has another checksum than when it was stored.")
         return False
     if not (np.isfinite(Z).all() and np.isfinite(S).all()):
         result.problems.append(f"realization {k} has NaN or infinite values.")
         return False
-    active = dataset.grid.active.ravel()
+    active = dataset.grid_of(k).active.ravel()
     if S[~active].any():
         result.problems.append(f"realization {k} has a local matrix of an inactive element that is not 0.")
         return False
@@ -160,7 +163,7 @@ def _check_definite(k: int, matrices: Array, tolerance: float, result: Verificat
 def _recompute(dataset: Dataset, k: int, Z: Array, S: Array, elements: Array, result: Verification) -> None:
     try:
         A = np.exp(Z.astype(np.float64))
-        fresh = matrices_with_loads(dataset.grid, A[None], dataset.form, dataset.has_loads, "dolfinx", elements)[0]
+        fresh = matrices_with_loads(dataset.grid_of(k), A, dataset.form, dataset.has_loads, "dolfinx", elements)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"recomputing local matrices needs {error.name}, which is not installed; install FEniCSx or verify with "

@@ -15,7 +15,7 @@ from nnlod_fenics.fields.laws import (
     settings_of_law,
 )
 from nnlod_fenics.fields.lognormal import LognormalField
-from nnlod_fenics.fields.registry import FieldKey, check_field, describe_fields, make_field, register_field
+from nnlod_fenics.fields.registry import FieldKey, check_field, describe_fields, import_laws, make_field, register_field
 from nnlod_fenics.fields.twophase import TwoPhaseField
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
@@ -38,6 +38,7 @@ __all__ = [
     "check_sample",
     "covariance_model",
     "describe_fields",
+    "import_laws",
     "make_field",
     "matern",
     "names_of_parameters",

@@ -4,7 +4,7 @@ The covariance on the grid of D is embedded into a periodic one on a larger grid
 Fourier transform. White noise in Fourier space, coloured with their square roots and transformed back, has
 exactly the wanted covariance on D, provided that no eigenvalue is negative. If some are, the periodic grid is
 enlarged; if that is not enough, they are set to zero and the covariance error that this causes is computed
-and told.
+and reported.
 
 The classical form transforms complex noise and takes real and imaginary part as two independent fields. Here
 each field comes from its own real transform, which needs half the noise and half the arithmetic: a pair costs
@@ -47,7 +47,7 @@ class CirculantEmbedding:
         model: GSTools covariance model, anisotropic and rotated as it likes; its dimension is d.
         cells: Cells per axis, x first; an integer where all axes have the same.
         max_factor: Largest periodic grid to try, in multiples of D's longest side, measured in correlation lengths.
-        warn: Whether a covariance error is warned of; the attributes tell it in any case.
+        warn: Whether a covariance error is warned of; the attributes hold it in any case.
         lengths: Side lengths of D, x first, or one number; 1 if None.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import warnings
@@ -20,7 +21,7 @@ from nnlod_fenics.fields.parameters import Parameter, parse_lengths, parse_param
 from nnlod_fenics.fields.twophase import TwoPhaseField
 from nnlod_fenics.fields.uniform import UniformlyEllipticField
 
-__all__ = ["FieldKey", "check_field", "describe_fields", "make_field", "register_field"]
+__all__ = ["FieldKey", "check_field", "describe_fields", "import_laws", "make_field", "register_field"]
 
 _NO_KEYS = {"dim", "cells", "lengths", "element", "self"}
 
@@ -104,7 +105,7 @@ _SIGNATURES: dict[str, Callable[..., Any]] = {"lognormal": LognormalField}  # wh
 
 
 def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
-    """Make a law of one's own known by name, so that settings, datasets and models can refer to it.
+    """Register a custom law under a name, so that settings, datasets and models can refer to it.
 
     Args:
         kind: Its name, as in ``field.kind``.
@@ -120,7 +121,9 @@ def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
         InputError: If the name is taken by another factory, or the factory cannot be called.
 
     Note:
-        Files hold the name only: the program that reads them registers the law again. Nothing is imported by name.
+        Files hold the name only: the program that reads them registers the law again. Nothing is imported by name but
+        what a settings file names as ``module:class`` and the caller allows: ``load_config(…, allow_import=True)``,
+        ``--allow-import``.
     """
     if not isinstance(kind, str) or not kind:
         raise InputError(f"kind must be a name, got {kind!r}.")
@@ -129,6 +132,32 @@ def register_field(kind: str, factory: Callable[..., FieldLaw]) -> None:
     if _FACTORIES.get(kind, factory) is not factory:
         raise InputError(f"kind must be a new name, got {kind!r}, which is registered already.")
     _FACTORIES[kind] = factory
+
+
+def import_laws(settings: Any) -> None:
+    """Import and register the laws that a section names as ``module:class``, also those inside mixtures and sums.
+
+    That runs code: only settings that the user vouches for may come here, never those of a model or a dataset.
+
+    Args:
+        settings: The section ``[field]``; what is none is left to :func:`make_field`.
+
+    Raises:
+        InputError: If a module cannot be imported or has no such class.
+    """
+    if not isinstance(settings, dict):
+        return
+    laws = settings.get("laws")
+    for table in laws if isinstance(laws, list) else ():
+        import_laws(table)
+    kind = settings.get("kind")
+    if not isinstance(kind, str) or ":" not in kind or kind in _FACTORIES:
+        return
+    module, _, name = kind.partition(":")
+    try:
+        register_field(kind, getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"field.kind must name a module and a class in it, got {kind!r}: {error}.") from error
 
 
 def make_field(
@@ -190,7 +219,7 @@ def make_field(
     if not isinstance(kind, str) or kind not in _FACTORIES:
         raise InputError(
             f"field.kind must be one of {tuple(_FACTORIES)}, got {kind!r}; a law of your own must be registered first "
-            "(nnlod_fenics.register_field)."
+            "(nnlod_fenics.register_field), or be module:class in settings that may import it (--allow-import)."
         )
     known, any_key = _keys(kind)
     unknown = sorted(set(given) - known, key=str)

@@ -4,7 +4,8 @@ Unknowns are the free nodes: those of active elements that do not lie on Γ_D. T
 boundary values and fluxes: K_FF u_F = b_F − K_FD g.
 
 On one process SciPy's SuperLU solves: with a minimum degree ordering of the symmetric pattern it took 22 ms for
-1/H = 32 and 0.9 s for 1/H = 96 where PETSc's own LU took 56 ms and 3.5 s (d = 2, ℓ = 2, one run). A matrix that is
+1/H = 32 and 0.9 s for 1/H = 96 where PETSc's own LU took 56 ms and 3.5 s (d = 2, ℓ = 2, one run). The symmetric
+matrix of the Galerkin form is solved by :mod:`nnlod_fenics.lod.symmetric`. A matrix that is
 distributed is PETSc's, see :mod:`nnlod_fenics.lod.distributed`.
 """
 
@@ -23,6 +24,7 @@ from nnlod_fenics.arrays import as_floats
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import load_vector
+from nnlod_fenics.lod.symmetric import LinearSolve, solve_symmetric
 from nnlod_fenics.problem import Problem, Source, boundary_values
 
 __all__ = [
@@ -161,7 +163,7 @@ def _as_problem(f: Source | Problem) -> Problem:
     return f if isinstance(f, Problem) else Problem(f)
 
 
-def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | None = None) -> Array:
+def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0) -> Array:
     """Solve the coarse system S u_H = b of (3.4).
 
     Args:
@@ -169,7 +171,6 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | No
         K: Matrix from :func:`nnlod_fenics.coarse_matrix` (PETSc) or :func:`coarse_operator` (SciPy); with
             ``boundary=True`` where u is given and not zero.
         f: Source: a number, a function of points ``(d, n)``, or an array on the cells of T_h; or a :class:`Problem`.
-        load: b at all nodes, shape ``grid.node_shape``, in the place of that of f, such as one with source correctors.
 
     Returns:
         Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element; the same on every rank of K.
@@ -196,13 +197,13 @@ def solve_coarse(grid: Grid, K: Any, f: Source | Problem = 1.0, load: Array | No
     if petsc and K.getComm().getSize() > 1:
         from nnlod_fenics.lod.petsc import solve_distributed
 
-        return solver.complete(solve_distributed(K, solver.right_side(load)))
+        return solver.complete(solve_distributed(K, solver.right_side()))
     matrix = scipy.sparse.csr_array(K.getValuesCSR()[::-1], shape=size) if petsc else scipy.sparse.csr_array(K)
     if not whole:
-        return solver.solve(matrix, load)
+        return solver.solve(matrix)
     free = np.flatnonzero(grid.free_nodes)
     lift = (matrix @ solver.boundary.ravel()).reshape(grid.node_shape)
-    return solver.solve(matrix[free][:, free], load, lift)
+    return solver.solve(matrix[free][:, free], lift=lift)
 
 
 def solve_sparse(matrix: scipy.sparse.csr_array, b: Array) -> Array:
@@ -282,6 +283,25 @@ class CoarseSolver:
             NumericalError: If K is singular.
         """
         return self.complete(solve_sparse(K, self.right_side(load, lift)))
+
+    def solve_symmetric(
+        self, K: scipy.sparse.csr_array, load: Array | None = None, lift: Array | None = None
+    ) -> tuple[Array, LinearSolve]:
+        """Solve for one realization in the Galerkin form.
+
+        Args:
+            K: Its coarse operator, on the free nodes: symmetric and positive definite.
+            load: See :meth:`solve`.
+            lift: See :meth:`solve`.
+
+        Returns:
+            Coarse nodal values, as :meth:`solve` gives them, and how they were found.
+
+        Raises:
+            NumericalError: If K is not positive definite.
+        """
+        x, how = solve_symmetric(self.grid, K, self.right_side(load, lift))
+        return self.complete(x), how
 
 
 def apply_local(grid: Grid, S: Array, u: Array) -> Array:

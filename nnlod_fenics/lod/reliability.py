@@ -10,10 +10,10 @@ solution can be off by hundreds of per cent. Five signs cost next to nothing and
   wrong amplitude. One more coarse solve;
 * *coercivity*: a negative eigenvalue of (K + Kᵀ)/2 means that the discrete problem has lost its stability;
 * the *asymmetry* of K itself, and the *ring*: correctors decay away from T unless the patch is too small, and then S_T
-  is large in its outermost nodes. Both tell where an error comes from, but not how large it is.
+  is large in its outermost nodes. Both indicate where an error comes from, but not how large it is.
 
-Negative values where no data are negative are told too, but do not decide: I_H u_h does not share the bounds of u_h,
-and beside poor inclusions and barriers it can be negative itself.
+Negative values where no data are negative are reported too, but do not decide: I_H u_h does not share the bounds of
+u_h, and beside poor inclusions and barriers it can be negative itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import scipy.sparse.linalg
 from nnlod_fenics.errors import NumericalError
 from nnlod_fenics.grid import Grid, lattice
 from nnlod_fenics.lod.coarse import coarse_mass_matrix, coarse_operator, solve_sparse
+from nnlod_fenics.lod.symmetric import solve_symmetric
 
 __all__ = ["Reliability", "assess", "assess_galerkin"]
 
@@ -148,7 +149,7 @@ def assess_galerkin(
     values, free = np.where(grid.active_nodes, u, 0.0), np.flatnonzero(grid.free_nodes)
     residual = load.ravel() - coarse_operator(grid, S, boundary=True) @ values.ravel()
     change = np.zeros(grid.num_nodes)
-    change[free] = solve_sparse(galerkin[free][:, free], residual[free])
+    change[free], _ = solve_symmetric(grid, galerkin[free][:, free], residual[free])
     mismatch = _relative(grid, change.reshape(grid.node_shape), values)
     return Reliability(_ring(grid, S), 0.0, True, nonnegative and _negative(values), mismatch, galerkin=True)
 

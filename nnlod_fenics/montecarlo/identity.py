@@ -1,4 +1,4 @@
-"""What tells runs apart: a run is resumed only where all of it agrees."""
+"""What identifies a run: it is resumed only where all of it agrees."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _beside_source(grid: Grid, problem: Problem) -> dict[str, Any]:
 
 
 def _text(functional: Functional) -> str:
-    """What tells functionals apart: a description, or the source of a function."""
+    """What identifies a functional: a description, or the source of a function."""
     if not inspect.isfunction(functional):
         return str(functional)
     return f"function {functional.__qualname__} {_digest(*_bytes_of(functional.__code__))}"
@@ -109,7 +109,7 @@ def _bytes_of(code: CodeType) -> Iterator[bytes]:
 
 
 def _fingerprint(model: NNLOD) -> str:
-    """What tells models apart, whatever folder they lie in: the kind of network and its weights."""
+    """What identifies a model, whatever folder it lies in: the kind of network and its weights."""
     kind = [type(model.network).__name__, model.description.get("network")]
     weights = ((k, v.detach().cpu().numpy()) for k, v in model.network.state_dict().items())
     return _digest(json.dumps(kind, sort_keys=True).encode(), *(k.encode() + v.tobytes() for k, v in weights))

@@ -58,7 +58,7 @@ def monte_carlo(
 
     Sample k depends on (seed, k) only and blocks are merged in the order of their numbers: the result has the
     same bits for every number of ranks and after any number of interruptions, where the clock does not decide
-    (``seconds``, or ``"multifidelity"`` without ``cost_ratio``: there a resumed run goes on with the times of its
+    (``seconds``, or ``"multifidelity"`` without ``cost_ratio``: there a resumed run keeps the times of its
     pilot run).
 
     Args:
@@ -83,7 +83,7 @@ def monte_carlo(
 
     Raises:
         InputError: If an argument or the folder does not fit, on every rank.
-        Interrupted: If the run was told to stop by a signal; finished blocks are kept in ``output``.
+        Interrupted: If the run was stopped by a signal; finished blocks are kept in ``output``.
 
     Example:
         >>> from nnlod_fenics.functionals import PointValue
@@ -173,9 +173,9 @@ def run_from_config(
 
 
 def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
-    """The grid and the law of the fields that a configuration and a model mean together.
+    """The grid and the law of the fields, from a configuration and a model.
 
-    What the configuration does not state is the model's. A field of its own is kept: the estimate by
+    What the configuration does not state is taken from the model. A field that it states is kept: the estimate by
     ``"multifidelity"`` holds for fields that the network was not trained for, too.
 
     Args:

@@ -1,6 +1,6 @@
 """Files of a run: what it is, and the moments of each finished block.
 
-    run.json                    what must agree for the run to be gone on with
+    run.json                    what must agree for the run to be resumed
     blocks/samples-000000.npz   moments of a block of samples
     blocks/…
 
@@ -29,7 +29,7 @@ from nnlod_fenics.runtime.progress import tell
 __all__ = ["CONTENTS", "Store"]
 
 RUN = "run.json"
-"""Name of the file that tells what a run is of."""
+"""Name of the file that describes a run."""
 BLOCKS = "blocks"
 """Name of the folder of its finished blocks."""
 _BLOCK = rf"{BLOCKS}/({'|'.join(STAGES)})-\d{{6,}}\.npz"
@@ -70,7 +70,7 @@ class Store:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """While the folder is written to; what goes wrong is told in one sentence.
+        """While the folder is written to; errors are reported in one sentence.
 
         Raises:
             InputError: If a file cannot be written.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import reduce
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from nnlod_fenics.grid import lattice
+from nnlod_fenics.lod.leaves import cell_forms
 from nnlod_fenics.network.equivariant import MatrixHead
 from nnlod_fenics.window import Window
 
@@ -140,10 +139,7 @@ def _own_nodes(window: Window) -> Tensor:
 
 def _q1_stiffness(window: Window) -> npt.NDArray[np.float64]:
     """∫_E ∇Λ_i · ∇Λ_j for an element of size one, on the nodes of its patch."""
-    stiffness, mass = np.array([[1.0, -1.0], [-1.0, 1.0]]), np.array([[2.0, 1.0], [1.0, 2.0]]) / 6
-    d, size = window.dim, (2 * window.ell + 2) ** window.dim
-    parts = [[stiffness if axis == along else mass for axis in reversed(range(d))] for along in range(d)]
-    own = np.sum([reduce(np.kron, factors) for factors in parts], axis=0)
-    result, nodes = np.zeros((size, size)), _own_nodes(window).numpy()
-    result[np.ix_(nodes, nodes)] = own
+    size, nodes = (2 * window.ell + 2) ** window.dim, _own_nodes(window).numpy()
+    result = np.zeros((size, size))
+    result[np.ix_(nodes, nodes)] = np.einsum("aapq->pq", cell_forms(window.dim, 1)[0])
     return result

@@ -16,7 +16,7 @@ from nnlod_fenics.coefficient import check_positive_field
 from nnlod_fenics.errors import InputError, NumericalError
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.loads import element_means, load_vector
-from nnlod_fenics.lod.coarse import coarse_operator, solve_coarse, sum_local
+from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, is_galerkin, sum_local
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
@@ -393,11 +393,13 @@ class NNLOD:
             Coarse nodal values, shape ``grid.node_shape``, NaN at nodes of no active element.
         """
         S, loads = self.local_system(grid, A, trust)
-        K = coarse_operator(grid, S, boundary=isinstance(f, Problem))
-        if not source_correctors:
-            return solve_coarse(grid, K, f)
-        problem = f if isinstance(f, Problem) else Problem(f)
-        return solve_coarse(grid, K, f, self.corrected_load(grid, problem, loads))
+        solver = CoarseSolver(grid, f if isinstance(f, Problem) else Problem(f))
+        load = self.corrected_load(grid, solver.problem, loads) if source_correctors else solver.load
+        lift = apply_local(grid, S, solver.boundary) if solver.lifted else None
+        K = coarse_operator(grid, S)
+        if is_galerkin(grid, S):
+            return solver.solve_symmetric(K, load, lift)[0]
+        return solver.solve(K, load, lift)
 
     def corrected_load(self, grid: Grid, problem: Problem, loads: Array | None) -> Array:
         """The load of a problem with the fine scales of its source.
@@ -405,7 +407,8 @@ class NNLOD:
         Args:
             grid: The discretisation.
             problem: The problem. On each element the mean of f is corrected; what f varies there, wells and fluxes get
-                the plain load.
+                the plain load. In the Galerkin form an element's load also holds what the source correctors of its
+                neighbours add, as if f were the same there: exact for constant f, else up to the error of truncation.
             loads: From :meth:`local_system`.
 
         Returns:

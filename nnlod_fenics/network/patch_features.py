@@ -31,11 +31,12 @@ def patch_features(window: Window, Z: Tensor, marks: Tensor) -> Tensor:
     of the elements spread and lie around that of T; the share of the patch that lies in D.
 
     These are averages over directions, the same for a field that is rough along one axis and smooth along the others
-    as for one that is equally rough along all. How far directions differ is therefore told too (largest minus smallest
-    value over the axes): for the root mean square of the jumps along an axis, and for the logarithms of the harmonic
-    mean along an axis of arithmetic means across it and of their reverse, the bounds of the homogenised coefficient
-    along that axis; of T, of the averages over the patch, and the maximum over its elements. Likewise for the jumps
-    along the diagonals of squares of cells, and for those of the means of Z between neighbouring elements of the patch.
+    as for one that is equally rough along all. How far directions differ is therefore a feature too (the largest
+    minus the smallest value): for the root mean square of the jumps along an axis, and for the logarithms of the
+    harmonic mean along an axis of arithmetic means across it and of their reverse, the bounds of the homogenised
+    coefficient along that axis; of T, of the averages over the patch, and the maximum over its elements. Likewise for
+    the jumps along the diagonals of squares of cells, and for those of the means of Z between neighbouring elements of
+    the patch.
 
     Args:
         window: What local matrices depend on; its elements are the patch.

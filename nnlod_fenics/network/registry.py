@@ -53,8 +53,8 @@ class Network(Protocol):
         Called once before a training that starts from random weights, with some whole padded fields and the local
         matrices of their elements, shape ``(n·num_elements, rows, columns)``: to set constants such as the mean matrix.
     ``loads`` (bool, False if missing)
-        Whether the matrices have one more column: what the element adds to the load, F_T(Λ_i) − a(R_T, Λ_i) or
-        ∫_E (1 − C)Λ_i, for f = 1 on it and elements of size one.
+        Whether the matrices have one more column: what the element adds to the load for f = 1 and elements of size
+        one: F_T(Λ_i) − a(R_T, Λ_i), or ∫_E (1 − C)Λ_i − ∫_E A ∇R·∇(1 − C)Λ_i in the Galerkin form.
 
     :func:`register_network` makes a network known by a name, :func:`check_network` tries whether it keeps all this.
 
@@ -179,7 +179,8 @@ def forward_of_field(network: nn.Module, window: Window, Z: Tensor, domain: Tens
     ]
     positions = views[0].shape[: 1 + window.dim]
     count, at_a_time = prod(positions), max(_CELLS // window.num_cells, 1)
-    parts = []
+    rows, columns = window.matrix_shape
+    parts = [Z.new_empty(0, rows, columns + bool(getattr(network, "loads", False)))]
     for start in range(0, count, at_a_time):
         index = torch.unravel_index(torch.arange(start, min(start + at_a_time, count), device=Z.device), positions)
         parts.append(network(*(view[index] for view in views)))

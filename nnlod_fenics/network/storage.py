@@ -92,7 +92,7 @@ def save_model(
 
     Args:
         folder: Where.
-        description: What to tell of it.
+        description: What to record of it.
         network: Its weights.
         estimator: Estimates of its errors, if there are any.
 
@@ -159,6 +159,7 @@ def _entries(description: dict[str, Any]) -> dict[str, bool]:
     network, training = description["network"], description["training_set"]
     losses = description["losses"].values()
     return {
+        "window": isinstance(description.get("window", {}), dict),  # version 0.1 had none
         "network.name": isinstance(network["name"], str),
         "network.options": isinstance(network["options"], dict),
         "losses": all(value is None or _is_number(value) for value in losses),

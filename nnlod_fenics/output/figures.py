@@ -118,7 +118,7 @@ def plot_solutions(
 def plot_differences(path: PathLike, solutions: Mapping[str, npt.ArrayLike], grid: Grid | None = None) -> Path:
     """Draw solutions side by side with one colour scale, and below each its difference from the first.
 
-    Each difference has a scale of its own, symmetric about zero.
+    Each difference has its own scale, symmetric about zero.
 
     Args:
         path: The file to write.

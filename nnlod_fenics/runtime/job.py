@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from nnlod_fenics.errors import InputError, MissingDependencyError, NumericalError
@@ -17,12 +18,23 @@ from nnlod_fenics.runtime.devices import one_thread
 from nnlod_fenics.runtime.progress import tell
 from nnlod_fenics.runtime.schedule import Schedule
 
-__all__ = ["EXIT_RESUMABLE", "STOPPED", "Interrupted", "StopSignal", "is_first", "on_first", "run_blocks", "world"]
+__all__ = [
+    "EXIT_RESUMABLE",
+    "STOPPED",
+    "Interrupted",
+    "StopSignal",
+    "is_first",
+    "mpi_started",
+    "on_first",
+    "run_blocks",
+    "world",
+]
 
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL: run the same command with --resume
 """Exit code of a job that was stopped: run the same command again with ``--resume``."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_FIRST_RANK_ENDS_ALL = 2.0  # seconds
 STOPPED = "stopped"  # reason to halt: one of them; like any other, none that comes later takes its place
 """Reason to halt: a signal."""
 
@@ -30,16 +42,29 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """The run was told to stop; what is finished is kept, and the run can be resumed."""
+    """The run was stopped by a signal; what is finished is kept, and the run can be resumed."""
 
 
 def world() -> Any:
-    """MPI's COMM_WORLD; None without mpi4py."""
+    """MPI's COMM_WORLD; None without mpi4py. Collective.
+
+    With several ranks it starts PETSc as well: the first import of petsc4py is collective, and a finite element
+    solution on some ranks only would wait in it for the others.
+    """
     try:
         from nnlod_fenics.compat import MPI
     except ImportError:
         return None
+    if MPI.COMM_WORLD.size > 1:
+        with suppress(ImportError):
+            from petsc4py import PETSc  # noqa: F401
     return MPI.COMM_WORLD
+
+
+def mpi_started() -> bool:
+    """Whether this process has begun to use MPI."""
+    module = sys.modules.get("mpi4py.MPI")
+    return module is not None and bool(module.Is_initialized())
 
 
 def is_first(comm: Any) -> bool:
@@ -87,7 +112,7 @@ def _portable(error: Exception) -> Exception:
 
 
 class StopSignal:
-    """Whether a signal has told this process to stop."""
+    """Whether this process has received a signal to stop."""
 
     def __init__(self) -> None:
         self._received = False
@@ -138,14 +163,21 @@ def run_blocks(
         except Exception as error:
             if size == 1:
                 raise
-            if isinstance(error, (InputError, MissingDependencyError, NumericalError)):
-                tell(str(error))
-            else:
-                traceback.print_exc()
-            tell(f"rank {comm.rank} failed, the job ends; resume it with --resume.")
-            time.sleep(0.2)  # for the message to get through before mpirun ends all ranks
-            comm.Abort(1)
+            _abort(comm, error)
         return schedule.close()
+
+
+def _abort(comm: Any, error: Exception) -> None:
+    """End the whole job with the message of this rank."""
+    if not is_first(comm):
+        time.sleep(_FIRST_RANK_ENDS_ALL)  # if it fails as well
+    known = isinstance(error, (InputError, MissingDependencyError, NumericalError))
+    if not known:
+        traceback.print_exception(error)
+    reason = str(error).rstrip(".") if known else "see above"
+    tell(f"rank {comm.rank} failed: {reason}. What is finished is kept; resume the job with --resume.")
+    time.sleep(0.2)  # for the message to get through before mpirun ends all ranks
+    comm.Abort(1)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def check_alone(what: str) -> None:
 
 
 def local_ranks(environment: Mapping[str, str] | None = None) -> int:
-    """Processes of this job on this node, as Open MPI, MPICH, torchrun or Slurm tells; one where none does."""
+    """Processes of this job on this node, as reported by Open MPI, MPICH, torchrun or Slurm; one where none does."""
     environment = os.environ if environment is None else environment
     for name in _LOCAL_SIZES:
         if count := _number(environment.get(name)):

@@ -28,6 +28,7 @@ class Stream(IntEnum):
         LOW: Samples of its low-fidelity model alone.
         ORDER: Order of the samples of an epoch of training.
         SYMMETRY: Symmetries by which they are turned.
+        DOMAIN: Domains of realizations of datasets.
     """
 
     DATASET = 0
@@ -38,6 +39,7 @@ class Stream(IntEnum):
     LOW = 5
     ORDER = 6
     SYMMETRY = 7
+    DOMAIN = 8
 
 
 def seed_sequence(seed: Any, stream: Any, *index: Any) -> np.random.SeedSequence:

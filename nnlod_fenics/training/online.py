@@ -23,8 +23,8 @@ class OnlineDataset:
     """Fresh fields and their local matrices, computed on the device on which a network is trained.
 
     Epoch e consists of the realizations e·n … (e+1)·n − 1 of the stream ONLINE: the same ones for the same
-    seed, whenever and wherever they are made, so that an interrupted training goes on with those that it would
-    have seen.
+    seed, whenever and wherever they are made, so that a resumed training sees the same fields as an
+    uninterrupted one.
 
     Args:
         grid: The discretisation.

@@ -1,4 +1,4 @@
-"""A training run: its steps, its moving average of weights, and checkpoints from which it goes on."""
+"""A training run: its steps, its moving average of weights, and checkpoints from which it is resumed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Run:
         settings: How to train.
         group: The processes that train together.
         folder: Where checkpoints go.
-        identity: What else a checkpoint must agree in to be gone on with: the grid, the training set.
+        identity: What else must agree for a checkpoint to be resumed: the grid, the training set.
 
     Attributes:
         history: One entry an epoch: ``train`` and ``validation`` loss, ``rate``, ``seconds``.
@@ -104,7 +104,7 @@ class Run:
         return [start, *(entry["validation"] for entry in self.history)]
 
     def epoch(self, blocks: Blocks) -> float:
-        """Go on with the current epoch to its end.
+        """Run the current epoch to its end.
 
         Args:
             blocks: Training set.
@@ -177,7 +177,7 @@ class Run:
     # -- checkpoints ---------------------------------------------------------------------------------
 
     def checkpoint(self, force: bool = False) -> None:
-        """Save what is needed to go on, if the last time is long ago."""
+        """Save what is needed to resume, if the last time is long ago."""
         if not force and time.monotonic() - self._saved < 60 * self.settings.checkpoint_minutes:
             return
         self._saved = time.monotonic()
@@ -204,7 +204,7 @@ class Run:
                 old.unlink()
 
     def restore(self) -> None:
-        """Go on from the last checkpoint, if there is one.
+        """Resume from the last checkpoint, if there is one.
 
         Raises:
             InputError: If it belongs to another training or is damaged.
@@ -222,6 +222,11 @@ class Run:
             )
         own = self._table()
         different = sorted(key for key in own if key not in _FREE and state.get(key) != own[key])
+        if different and digest is None and "tensors" in state:
+            raise InputError(
+                f"output {str(self.folder)!r} holds an interrupted training of version 0.1, which this version cannot "
+                "resume; finish it with version 0.1 or train again with --overwrite."
+            )
         if different:
             raise InputError(
                 f"output {str(self.folder)!r} holds a training with another {different[0]} and cannot be resumed with "
@@ -256,7 +261,7 @@ class Run:
             raise InputError(f"file {str(self.folder / STATE)!r} is damaged: {wrong[0]!r} cannot be {given[:60]}.")
 
     def _table(self) -> dict[str, Any]:
-        """What must be the same to go on, as it comes back from JSON."""
+        """What must be the same to resume, as it comes back from JSON."""
         table: dict[str, Any] = json.loads(json.dumps(self.settings.as_dict() | self._identity))
         return table
 

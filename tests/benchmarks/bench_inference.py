@@ -20,6 +20,7 @@ import torch
 from nnlod_fenics import NNLOD, Grid, coarse_operator, local_matrices, solve_coarse
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network.registry import NETWORKS, build_network
+from nnlod_fenics.window import Window
 
 PAPER = Grid(2, 32, 512, 2, coefficient=256)
 NAMES = tuple(NETWORKS)
@@ -48,7 +49,7 @@ def stages(matrices: Callable[[Grid, np.ndarray], np.ndarray], A: np.ndarray, re
 
 
 def on_gpu(name: str, A: np.ndarray, count: int = 16) -> None:
-    model = NNLOD(PAPER, build_network(name, PAPER, seed=0).cuda(), {})
+    model = NNLOD(PAPER, build_network(name, Window.of(PAPER), seed=0).cuda(), {})
     fields = torch.from_numpy(A).cuda().repeat(count, 1, 1)
 
     def predict() -> None:
@@ -70,7 +71,7 @@ def main() -> None:
     A = make_field({"kind": "lognormal", "variance": 1.0}, 2, PAPER.coefficient).sample(seed=0, index=0).A
     found = {"PG-LOD, condensed": stages(local_matrices, A, 3)}
     for name in NAMES:
-        model = NNLOD(PAPER, build_network(name, PAPER, seed=0), {})
+        model = NNLOD(PAPER, build_network(name, Window.of(PAPER), seed=0), {})
         found[f"NN-LOD, {name}"] = stages(model.local_matrices, A, arguments.repeats)
     exact = found["PG-LOD, condensed"]["all together"]
     print(

@@ -28,18 +28,20 @@ from nnlod_fenics.network.registry import NETWORKS
 from nnlod_fenics.network.structured import StructuredNetwork
 from nnlod_fenics.training import PAPER, TrainingData, TrainingSettings, train
 from nnlod_fenics.training.online import OnlineDataset
+from nnlod_fenics.window import Window
 
 
-def untied(grid: Grid, **options: Any) -> StructuredNetwork:
+def untied(window: Window, **options: Any) -> StructuredNetwork:
     """The structured network with independent weights in the place of turned copies: as fast, not equivariant."""
-    network = StructuredNetwork(grid, **options)
+    network = StructuredNetwork(window, **options)
     for layer in network.modules():
         if isinstance(layer, (Lifting, GroupConvolution, MatrixHead)):
             channels, size = layer.weight.shape[:2], layer.index.numel()
             layer.weight = torch.nn.Parameter(torch.randn(*channels, size) * layer.weight.detach().std())
             layer.index = torch.arange(size)
-    network.matrix.orbit = torch.arange(network.matrix.orbit.numel())
-    network.matrix.bias = torch.nn.Parameter(torch.zeros(len(network.matrix.orbit)))
+    head = network.matrix.head
+    head.orbit = torch.arange(head.orbit.numel())
+    head.bias = torch.nn.Parameter(torch.zeros(len(head.orbit)))
     return network
 
 

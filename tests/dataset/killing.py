@@ -31,14 +31,14 @@ SETTINGS = [
 
 def run(folder: Path, computed: Path) -> None:
     """A job that notes each realization before it is computed."""
-    original = generation.local_matrices
+    original = generation.matrices_with_loads
 
     def noted(grid, A, method):
         with computed.open("a") as log:
             log.write(f"{A.sum()!r}\n")
         return original(grid, A, method=method)
 
-    generation.local_matrices = noted
+    generation.matrices_with_loads = noted
     generation.generate(load_config(None, SETTINGS), folder, resume=True)
 
 

@@ -136,7 +136,7 @@ def test_signals_drop_the_block_and_say_resumable(tmp_path, number):
 
 
 def test_a_signal_during_a_computation_drops_the_block(tmp_path, monkeypatch):
-    original, calls = generation.local_matrices, []
+    original, calls = generation.matrices_with_loads, []
 
     def interrupted(*args, **kwargs):
         calls.append(args)
@@ -144,7 +144,7 @@ def test_a_signal_during_a_computation_drops_the_block(tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(generation, "local_matrices", interrupted)
+    monkeypatch.setattr(generation, "matrices_with_loads", interrupted)
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted):
         generate(config(), tmp_path / "d")
@@ -155,14 +155,14 @@ def test_a_signal_during_a_computation_drops_the_block(tmp_path, monkeypatch):
 
 
 def test_errors_of_a_computation_are_raised(tmp_path, monkeypatch):
-    monkeypatch.setattr(generation, "local_matrices", lambda *args, **kwargs: np.full((16, 16, 4), np.nan))
+    monkeypatch.setattr(generation, "matrices_with_loads", lambda *args, **kwargs: np.full((16, 16, 4), np.nan))
     with pytest.raises(NumericalError, match="local matrices of realization 0"):
         generate(config(), tmp_path / "d")
 
 
 def test_errors_name_realization_and_seed(tmp_path, monkeypatch):
     """Computations see one realization at a time, which they call 0; users know the number in the dataset."""
-    original, calls = generation.local_matrices, []
+    original, calls = generation.matrices_with_loads, []
 
     def failing(*args, **kwargs):
         calls.append(args)
@@ -170,21 +170,21 @@ def test_errors_name_realization_and_seed(tmp_path, monkeypatch):
             raise NumericalError("the factorisation for the patch of element 3 at (3, 0) of realization 0 failed.")
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(generation, "local_matrices", failing)
+    monkeypatch.setattr(generation, "matrices_with_loads", failing)
     with pytest.raises(NumericalError, match=r"^realization 5 \(seed 3\): the factorisation .* at \(3, 0\) failed\.$"):
         generate(config("dataset.seed=3"), tmp_path / "d")
 
 
 def test_two_jobs_on_one_output(tmp_path):
     entered, leave = threading.Event(), threading.Event()
-    original = generation.local_matrices
+    original = generation.matrices_with_loads
 
     def waiting(*args, **kwargs):
         entered.set()
         leave.wait(PATIENCE)
         return original(*args, **kwargs)
 
-    generation.local_matrices = waiting
+    generation.matrices_with_loads = waiting
     try:
         first = threading.Thread(target=generate, args=(config(), tmp_path / "d"))
         first.start()
@@ -195,7 +195,7 @@ def test_two_jobs_on_one_output(tmp_path):
     finally:
         leave.set()
         first.join()
-        generation.local_matrices = original
+        generation.matrices_with_loads = original
     assert len(Dataset(tmp_path / "d")) == 12
     assert not (tmp_path / "d" / ".lock").exists()
 

@@ -269,7 +269,7 @@ def test_the_universal_family():
     grid, law = config.make_grid(), config.make_field()
     assert (grid.cells_per_element, grid.ratio, grid.ell) == (4, 8, 2)
     assert law.sample(0, 0).Z.shape == (64, 64)
-    few = make_field(config.field, 2, 16, None, 0.25)
+    few = make_field(config.field, 2, 16, None, 1 / 16)
     samples = drawn(few, 100)
     assert all(np.isfinite(s.Z).all() for s in samples)
     assert {s.parameters["law"] for s in samples} == set(range(7))

@@ -1,7 +1,7 @@
 """Script for mpirun: generate a small dataset, noting what is computed; one rank may fail on purpose.
 
 ``generate_job.py FOLDER NOTES [KEY=VALUE ...] [fail=RANK]`` appends to ``NOTES/RANK`` one line for each
-realization before it is computed, and writes its process number to ``NOTES/pid-RANK``.
+realization before it is computed, and writes its process number to ``NOTES/pid-RANK``; with ``fail=all`` all fail.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mpi4py import MPI
 import nnlod_fenics.dataset.generate as generation
 from nnlod_fenics.config import load_config
 from nnlod_fenics.dataset.generate import EXIT_RESUMABLE, Interrupted, generate
+from nnlod_fenics.errors import NumericalError
 
 SETTINGS = [
     "grid.coarse=4",
@@ -36,22 +37,24 @@ SETTINGS = [
 def main() -> None:
     folder, notes = Path(sys.argv[1]), Path(sys.argv[2])
     options = dict(item.split("=") for item in sys.argv[3:])
-    failing = int(options.pop("fail", -1))
+    failing = options.pop("fail", "")
     options.pop("threads", None)
-    rank, compute = MPI.COMM_WORLD.rank, generation.local_matrices
+    rank, compute = MPI.COMM_WORLD.rank, generation.matrices_with_loads
     notes.mkdir(exist_ok=True)
     (notes / f"pid-{rank}").write_text(str(os.getpid()))
 
-    def noted(grid, A, method):
+    def noted(grid, A, *options):
         with (notes / str(rank)).open("a") as log:
             log.write(f"{A.sum()!r}\n")
-        if rank == failing:
+        if failing == "all":
+            raise NumericalError("the problem is singular.")
+        if failing == str(rank):
             raise RuntimeError(f"rank {rank} breaks")
-        if failing >= 0:
+        if failing:
             time.sleep(86_400)
-        return compute(grid, A, method=method)
+        return compute(grid, A, *options)
 
-    generation.local_matrices = noted
+    generation.matrices_with_loads = noted
     try:
         generate(load_config(None, [*SETTINGS, *(f"{k}={v}" for k, v in options.items())]), folder, resume=True)
     except Interrupted:

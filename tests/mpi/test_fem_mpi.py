@@ -13,12 +13,11 @@ from waiting import PATIENCE
 pytest.importorskip("dolfinx")
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_parallel_solution_is_the_serial_one(ranks: int, tmp_path: Path) -> None:
+def check_passed(ranks: int, script: str, *arguments: object) -> None:
+    """Run a script under mpirun, which says that it has passed."""
     command = ["mpirun", "-n", str(ranks), "--bind-to", "none", sys.executable]
-    script = Path(__file__).with_name("fem_script.py")
     done = subprocess.run(
-        [*command, str(script), str(ranks), str(tmp_path)],
+        [*command, str(Path(__file__).with_name(script)), *map(str, arguments)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -27,3 +26,13 @@ def test_parallel_solution_is_the_serial_one(ranks: int, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == ["passed"]
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_parallel_solution_is_the_serial_one(ranks: int, tmp_path: Path) -> None:
+    check_passed(ranks, "fem_script.py", ranks, tmp_path)
+
+
+def test_a_rank_may_solve_alone() -> None:
+    """PETSc starts on all ranks together: it must not wait for ranks that never solve."""
+    check_passed(2, "fem_on_one_rank.py")

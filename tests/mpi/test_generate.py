@@ -115,6 +115,15 @@ def test_an_error_on_one_rank_ends_the_job(tmp_path, rank):
     assert f"RuntimeError: rank {rank} breaks" in done.stderr and f"nnlod: rank {rank} failed" in done.stderr
 
 
+def test_an_error_on_all_ranks_is_told_once(tmp_path):
+    done = run(mpirun(2, SCRIPT, tmp_path / "d", tmp_path / "notes", "fail=all"))
+    said = [line.strip() for line in done.stderr.splitlines() if "nnlod: " in line]
+    assert len(said) == 1 and said[0].startswith(
+        "nnlod: rank 0 failed: realization 0 (seed 0): the problem is singular."
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("target", ["ranks", "mpirun"])
 def test_signals_of_a_batch_system(tmp_path, target):
     """SIGTERM to every rank (as srun does), or SIGUSR1 to mpirun, which passes it on: exit code 75, resumable."""
@@ -142,6 +151,23 @@ def test_refusals_reach_every_rank(whole, tmp_path):
         said = [line for line in done.stderr.splitlines() if line.startswith("nnlod: ")]
         assert len(said) == 1 and message in said[0], done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "option", "others", "message"),
+    [
+        (4, "-sgrid.coarse=5", "", "nnlod: coarse must divide"),
+        (4, "--no", "", "Error: No such option: --no"),
+        (0, "--resume", "-sgrid.coarse=5", "nnlod: rank 1: coarse must divide"),
+    ],
+)
+def test_a_refusal_is_told_although_ranks_differ(tmp_path, seconds, option, others, message):
+    """The first rank is late, and mpirun ends it as soon as the other one fails; or only the other one fails."""
+    script, output = Path(__file__).with_name("uneven.py"), tmp_path / "d"
+    done = run(mpirun(2, script, seconds, others, "generate", "-o", output, option))
+    said = [line for line in done.stderr.splitlines() if "nnlod: " in line or "Error: " in line]
+    assert done.returncode == 2 and len(said) == 1 and said[0].startswith(message), done.stderr
+    assert not (output / "dataset.h5").exists()
 
 
 def test_the_demo_is_refused_under_mpirun(tmp_path):

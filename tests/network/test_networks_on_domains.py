@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from windows import cut, padded, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
 from nnlod_fenics.dataset import Dataset
@@ -18,6 +19,7 @@ from nnlod_fenics.network.trust import fit_error_estimator
 from nnlod_fenics.network.windows import rows_in_domain
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.training import Blocks
+from nnlod_fenics.window import GIVEN, INSIDE, NATURAL, Window, domain_marks
 
 FORMER = Path(__file__).parents[1] / "data" / "version1"
 
@@ -48,7 +50,7 @@ def grid(request) -> Grid:
 
 def make(grid: Grid, name: str = "structured") -> torch.nn.Module:
     options = {"channels": 4, "means": 4} if name == "structured" else {"widths": [8]}
-    network = build_network(name, grid, seed=1, **options)
+    network = build_network(name, Window.of(grid), seed=1, **options)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -73,7 +75,7 @@ def brute_rows(grid: Grid) -> np.ndarray:
 
 
 def test_rows_are_those_of_the_exact_matrices(grid, rng):
-    rows = rows_in_domain(grid)
+    rows = rows_in_domain(domain_marks(grid), Window.of(grid))
     assert np.array_equal(rows, brute_rows(grid))
     S = local_matrices(grid, np.exp(rng.standard_normal(grid.coefficient_shape)))
     assert np.array_equal(S.any(axis=2), rows)
@@ -84,7 +86,7 @@ def test_zero_outside_the_domain(grid, name, rng):
     model = model_of(grid, name)
     A = np.exp(rng.standard_normal((3, *grid.coefficient_shape)))
     S = model.predict(grid, A).numpy()
-    assert np.isfinite(S).all() and np.array_equal(S.any(axis=3), np.broadcast_to(rows_in_domain(grid), S.shape[:3]))
+    assert np.isfinite(S).all() and np.array_equal(S.any(axis=3), np.broadcast_to(brute_rows(grid), S.shape[:3]))
     np.testing.assert_array_equal(model.local_matrices(grid, A[1]), model.predict(grid, A[1:2]).numpy()[0])
     if name == "structured":
         norm = np.linalg.norm(S, axis=(2, 3)).max()
@@ -112,45 +114,46 @@ def test_inactive_cells_do_not_matter(grid, rng):
 def test_fields_at_once_blocks_and_single_windows(grid, rng):
     """Three ways to the same matrices, of active elements and others."""
     network, Z = make(grid), rng.standard_normal(grid.coefficient_shape)
-    cells = grid.active_cells
-    padded = [torch.from_numpy(grid.pad(v)[None]).float() for v in (Z * cells, cells.astype(float))]
-    windows = [torch.tensor(grid.cut_patches(v), dtype=torch.float32) for v in (Z * cells, cells.astype(float))]
+    window = Window.of(grid)
     with torch.no_grad():
-        whole, single = forward_of_field(network, grid, *padded)[0], network(*windows)
+        whole, single = forward_of_field(network, window, *padded(grid, Z[None]))[0], network(*cut(grid, Z))
     assert torch.isfinite(single).all() and not single[~grid.active.ravel()].any()
     np.testing.assert_allclose(whole, single, atol=1e-5 * float(single.abs().max()))
     for block in (1, grid.coarse):
-        blocks = Blocks(grid, Z[None], np.asarray(single)[None], block)
+        blocks = Blocks(window, samples(grid, Z[None], np.asarray(single)[None]), block)
         for batch in blocks.batches(grid.num_elements):
             with torch.no_grad():
-                assert float(relative_loss(network(batch.Z, batch.inside), batch.S)) < 1e-9
+                assert float(relative_loss(network(batch.Z, batch.domain), batch.S)) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["structured", "paper"])
 def test_the_contract_is_checked_on_the_grid(grid, name):
-    check_network(make(grid, name), grid)
-    Z, inside = trial_windows(grid)
-    m = grid.patch_width * grid.cells_per_element
-    assert Z.shape == inside.shape == (2, *(m,) * grid.dim)
-    patches = grid.cut_patches(grid.active_cells.astype(np.float32))
-    assert np.array_equal(inside[0], patches[grid.active_elements[0]])
-    assert any(np.array_equal(inside[1], patches[T]) for T in grid.active_elements)
-    assert not Z[inside == 0].any()
+    window = Window.of(grid)
+    check_network(make(grid, name), window)
+    Z, domain = trial_windows(window)
+    assert Z.shape == (2, *(window.width * window.cells,) * grid.dim)
+    assert domain.shape == (2, *(window.width,) * grid.dim) and (domain[1] == INSIDE).all()
+    assert domain[0][(window.layers,) * grid.dim] == INSIDE  # the element itself lies in D
+    assert {GIVEN, NATURAL, INSIDE} == set(domain[0].unique().tolist())
+    spread = np.kron(domain.numpy() == INSIDE, np.ones((1, *(window.cells,) * grid.dim)))
+    assert np.array_equal(Z.numpy() != 0, spread == 1)
 
 
 def test_features_are_those_of_the_domain(grid, rng):
     Z = torch.from_numpy(rng.standard_normal((2, *grid.coefficient_shape)))
-    features = patch_features(grid, Z)
+    window, marks = Window.of(grid), torch.from_numpy(domain_marks(grid)[None])
+    features = patch_features(window, Z, marks)
     assert features.shape == (2 * len(grid.active_elements), count_features()) and torch.isfinite(features).all()
     changed = torch.where(torch.from_numpy(grid.active_cells), Z, torch.inf)
-    assert torch.equal(patch_features(grid, changed), features)
+    assert torch.equal(patch_features(window, changed, marks), features)
 
 
 def test_errors_are_estimated_for_active_elements(grid, rng):
     fields = torch.from_numpy(rng.standard_normal((12, *grid.coefficient_shape)))
     errors = np.where(grid.active.ravel(), 0.01 + 0.01 * rng.random((12, grid.num_elements)), np.nan)
     model = model_of(grid)
-    model.estimator = fit_error_estimator(grid, fields, fields[:4], errors[:4])
+    marks = torch.from_numpy(domain_marks(grid)[None])
+    model.estimator = fit_error_estimator(Window.of(grid), (fields, marks), (fields[:4], marks), errors[:4])
     A = np.exp(fields[0].numpy())
     estimate = model.error_estimates(grid, A)
     active = grid.active.ravel()
@@ -174,7 +177,7 @@ def test_solutions_know_the_boundary(grid, rng):
     """Predicted operators solve problems with given values, NaN outside the domain."""
     model = model_of(grid)
     S = local_matrices(grid, A := np.exp(rng.standard_normal(grid.coefficient_shape)))
-    model.local_matrices = lambda *_: S  # that of another network is of no interest here
+    model.local_system = lambda *_: (S, None)  # that of another network is of no interest here
     u = model.solve(grid, A, Problem(0.0, g=1.0))
     assert u.shape == grid.node_shape and np.array_equal(np.isnan(u), ~grid.active_nodes)
     np.testing.assert_allclose(u[grid.active_nodes], 1.0, rtol=1e-9)
@@ -185,22 +188,23 @@ def test_saved_and_loaded(grid, tmp_path, rng):
     model.description |= {"network": {"name": "structured", "options": {"channels": 4, "means": 4}}}
     model.save(tmp_path / "m")
     loaded = NNLOD.load(tmp_path / "m", grid=grid)
-    assert loaded.grid == grid and loaded.description["model_version"] == 2
+    assert loaded.grid == grid and loaded.description["model_version"] == 3
     A = np.exp(rng.standard_normal(grid.coefficient_shape))
     np.testing.assert_array_equal(loaded.local_matrices(grid, A), model.local_matrices(grid, A))
     cube = Grid(2, 4, 16, 1)
-    with pytest.raises(InputError, match=r"was trained for Grid\(dim=.*, not for Grid\(dim=2, coarse=4"):
+    with pytest.raises(InputError, match=r"must be of the window d = .*, got d = 2, H/h = 4, H/ε = 4, ℓ = 1, Petrov"):
         NNLOD.load(tmp_path / "m", grid=cube)
-    with pytest.raises(InputError, match=r"model is of grid Grid\(.*it cannot be used for Grid\(dim=2, coarse=4"):
+    with pytest.raises(
+        InputError, match=r"grid for this model must be of the window d = .*, got d = 2, H/h = 4, H/ε = 4, ℓ = 1"
+    ):
         loaded.solve(cube, np.ones((16, 16)))
 
 
 def test_exported(tmp_path, rng):
     grid = GRIDS["2d-wall"]
     network = make(grid)
-    program = torch.export.load(export_network(network, grid, tmp_path / "n.pt2")).module()
-    cells = grid.active_cells.astype(np.float32)
-    windows = [torch.tensor(grid.cut_patches(v)) for v in (cells * rng.random(cells.shape, np.float32), cells)]
+    program = torch.export.load(export_network(network, Window.of(grid), tmp_path / "n.pt2")).module()
+    windows = cut(grid, rng.random(grid.coefficient_shape))
     with torch.no_grad():
         expected = network(*windows)
         np.testing.assert_allclose(program(*windows), expected, atol=1e-5 * float(expected.abs().max()))

@@ -7,10 +7,12 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
+from windows import cut, padded, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError
 from nnlod_fenics.network import build_network, shipped_models
 from nnlod_fenics.training import Blocks
+from nnlod_fenics.window import INSIDE, Window
 from nnlod_fenics.workflows.evaluate import fresh_realization
 
 TOLERANCE = 1e-6
@@ -31,7 +33,7 @@ IDS = [f"{grid.dim}d-ell{grid.ell}-{grid.cells_per_element}cells" for grid in GR
 
 def network_of(grid: Grid) -> torch.nn.Module:
     """A network whose weights are all random, so that nothing is zero by initialisation."""
-    network = build_network("structured", grid, seed=1, channels=4, means=4)
+    network = build_network("structured", Window.of(grid), seed=1, channels=4, means=4)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -42,16 +44,14 @@ def network_of(grid: Grid) -> torch.nn.Module:
 
 def predict(network: torch.nn.Module, grid: Grid, Z: np.ndarray) -> np.ndarray:
     """All local matrices of a field, patch by patch."""
-    patches = [torch.tensor(grid.cut_patches(v), dtype=torch.float32) for v in (Z, np.ones_like(Z))]
     with torch.no_grad():
-        return network(*patches).double().numpy()
+        return network(*cut(grid, Z)).double().numpy()
 
 
 def predict_at_once(network: torch.nn.Module, grid: Grid, Z: np.ndarray) -> np.ndarray:
     """All local matrices of a field, with shared work."""
-    padded = [torch.tensor(grid.pad(v)[None], dtype=torch.float32) for v in (Z, np.ones_like(Z))]
     with torch.no_grad():
-        return network.forward_field(*padded)[0].double().numpy()
+        return network.forward_field(*padded(grid, Z[None]))[0].double().numpy()
 
 
 def turn(values: np.ndarray, dim: int, axes: tuple[int, ...], flips: tuple[bool, ...]) -> np.ndarray:
@@ -116,19 +116,20 @@ def test_a_field_at_once_is_the_same_as_patch_by_patch(case):
 def test_blocks_are_the_same_as_patch_by_patch(case):
     grid, network, Z = case
     S = predict(network, grid, Z)
-    blocks = Blocks(grid, Z[None], S[None], block=grid.coarse[0] // 2)
+    blocks = Blocks(Window.of(grid), samples(grid, Z[None], S[None]), block=grid.coarse[0] // 2)
     for batch in blocks.batches(64, np.random.default_rng(0).permutation(len(blocks))):
         with torch.no_grad():
-            assert error(network(batch.Z, batch.inside).double().numpy(), batch.S.double().numpy()) < TOLERANCE
+            assert error(network(batch.Z, batch.domain).double().numpy(), batch.S.double().numpy()) < TOLERANCE
 
 
 def test_what_stands_outside_the_domain_does_not_matter(case):
     grid, network, Z = case
-    inside = torch.tensor(grid.pad(np.ones_like(Z))[None], dtype=torch.float32)
-    padded = torch.tensor(grid.pad(Z)[None], dtype=torch.float32)
+    cells, domain = padded(grid, Z[None])
+    outside = torch.from_numpy(np.kron(domain.numpy() != INSIDE, np.ones((1, *(grid.cells_per_element,) * grid.dim))))
+    assert outside.any() == (grid.ell > 0)
     with torch.no_grad():
-        first = network.forward_field(padded, inside)[0].double().numpy()
-        second = network.forward_field(padded + 7 * (1 - inside), inside)[0].double().numpy()
+        first = network.forward_field(cells, domain)[0].double().numpy()
+        second = network.forward_field(cells + 7 * outside.float(), domain)[0].double().numpy()
     assert error(second, first) < TOLERANCE
 
 
@@ -149,12 +150,13 @@ def test_starts_from_the_mean_matrix():
     zero = np.zeros(grid.coefficient_shape)
     middle = int(np.flatnonzero((grid.elements == 3).all(axis=1))[0])  # its patch does not touch ∂D
     M = predict(network_of(grid), grid, zero)[middle]
-    samples = np.stack([np.exp(c) * np.broadcast_to(M, (grid.num_elements, *M.shape)) for c in (0.5, -1.0)])
+    matrices = np.stack([np.exp(c) * np.broadcast_to(M, (grid.num_elements, *M.shape)) for c in (0.5, -1.0)])
     fields = np.stack([np.full(grid.coefficient_shape, c) for c in (0.5, -1.0)])
-    network = build_network("structured", grid, seed=0, channels=2, means=2)
-    network.start_from(*Blocks(grid, fields, samples, grid.coarse)[torch.arange(2)])
+    window = Window.of(grid)
+    network = build_network("structured", window, seed=0, channels=2, means=2).eval()
+    network.start_from(*Blocks(window, samples(grid, fields, matrices), grid.coarse)[torch.arange(2)])
     with torch.no_grad():
-        network.matrix.weight.zero_()
+        network.matrix.head.weight.zero_()
     assert error(predict(network, grid, zero)[middle], M) < TOLERANCE
 
 
@@ -183,4 +185,4 @@ def test_trained_models_of_full_size_keep_these_properties(name):
 @pytest.mark.parametrize("option", [{"channels": 0}, {"means": "many"}, {"head_depth": -1}, {"mix_depth": True}])
 def test_bad_options(option):
     with pytest.raises(InputError, match=rf"network\.options\.{next(iter(option))} must be"):
-        build_network("structured", GRIDS[1], **option)
+        build_network("structured", Window.of(GRIDS[1]), **option)

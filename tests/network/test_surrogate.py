@@ -24,6 +24,7 @@ from nnlod_fenics.dataset.generate import generate
 from nnlod_fenics.network import build_network, relative_loss
 from nnlod_fenics.solvers import solve
 from nnlod_fenics.training import TrainingSettings, train
+from nnlod_fenics.window import Window
 
 GRID = Grid(2, 4, 16, 1, coefficient=8)
 OPTIONS = {"widths": [60, 60]}
@@ -58,7 +59,7 @@ def test_loss_is_the_mean_relative_square_error():
 
 def test_paper_network_has_the_papers_layers_and_order():
     grid = Grid(2, 32, 512, 2, coefficient=256)
-    network = build_network("paper", grid, seed=0)
+    network = build_network("paper", Window.of(grid), seed=0)
     linear = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     assert len(linear) == 8
     assert [layer.in_features for layer in linear] == [1600, 1000, 1000, 800, 800, 600, 400, 300]
@@ -66,7 +67,7 @@ def test_paper_network_has_the_papers_layers_and_order():
     with torch.no_grad():  # the output is vec(S), column by column
         linear[-1].weight.zero_()
         linear[-1].bias.copy_(torch.arange(144.0))
-        S = network(torch.zeros(1, 40, 40), torch.ones(1, 40, 40))[0]
+        S = network(torch.zeros(1, 40, 40), torch.ones(1, 5, 5))[0]
     assert S.shape == (36, 4) and S[1, 0] == 1 and S[0, 1] == 36
 
 
@@ -140,12 +141,14 @@ def test_transfer_starts_from_the_weights_of_another_model(data, trained, tmp_pa
 
 
 def test_transfer_from_a_model_that_comes_with_the_package(data, tmp_path):
-    with pytest.raises(InputError, match=r"init_from 'lognormal-0.5' is a 'structured' network for Grid.*coarse=16"):
+    with pytest.raises(
+        InputError, match=r"'lognormal-0.5' is a 'structured' network for the window d = 2, H/h = 8, .*'paper' for d"
+    ):
         train(data, tmp_path / "m", "paper", OPTIONS, TrainingSettings(epochs=1, init_from="lognormal-0.5"))
 
 
 def test_bad_models(copy, trained, tmp_path):
-    with pytest.raises(InputError, match=r"was trained for .* not for"):
+    with pytest.raises(InputError, match=r"must be of the window .*, got d = 2, H/h = 2, H/ε = 2, ℓ = 1"):
         NNLOD.load(trained, grid=Grid(2, 8, 16, 1))
     with pytest.raises(InputError, match="does not exist"):
         NNLOD.load(tmp_path / "none")
@@ -156,7 +159,12 @@ def test_bad_models(copy, trained, tmp_path):
         NNLOD.load(copy)
     weights.write_bytes(whole)
     description = json.loads((copy / "model.json").read_text())
-    (copy / "model.json").write_text(json.dumps(description | {"grid": Grid(2, 4, 16, 2, coefficient=8).as_dict()}))
+    other = Grid(2, 4, 16, 2, coefficient=8)
+    (copy / "model.json").write_text(json.dumps(description | {"grid": other.as_dict()}))
+    with pytest.raises(InputError, match="its window is not that of its grid"):
+        NNLOD.load(copy)
+    changed = {"grid": other.as_dict(), "window": Window.of(other).as_dict()}
+    (copy / "model.json").write_text(json.dumps(description | changed))
     with pytest.raises(InputError, match="do not fit the network"):
         NNLOD.load(copy)
     (copy / "model.json").write_text("{")
@@ -167,7 +175,7 @@ def test_bad_models(copy, trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_version": 99}, "has version 99, this nnlod-fenics reads versions up to 2"),
+        ({"model_version": 99}, "has version 99, this nnlod-fenics reads versions up to 3"),
         ({"model_version": 0}, "has version 0"),
         ({"model_version": "1"}, "has version '1'"),
         ({"grid": {"dim": 2}}, r"damaged: grid in model\.json has no 'coarse'"),
@@ -194,6 +202,9 @@ def test_bad_models(copy, trained, tmp_path):
         ({"grid": GRID.as_dict() | {"coarse": 4.5}}, "damaged: its grid is none"),
         ({"grid": GRID.as_dict() | {"coarse": None}}, "damaged: its grid is none"),
         ({"model_version": []}, "has version"),
+        ({"window": 3}, "damaged: window in model"),
+        ({"window": {"dim": 2}}, "damaged: its window is not that of its grid"),
+        ({"window": {"form": "other"}}, "form must be one of"),
     ],
 )
 def test_bad_descriptions(copy, change, message):
@@ -325,9 +336,9 @@ def test_bad_fields(trained):
             model.predict(model.grid, torch.full((1, 8, 8), value))
     other = Grid(2, 4, 32, 1, coefficient=8)
     for call in (model.local_matrices, model.solve, model.error_estimates, model.out_of_range):
-        with pytest.raises(InputError, match="model is of grid"):
+        with pytest.raises(InputError, match="grid for this model must be of the window"):
             call(other, np.ones((8, 8)))
-    with pytest.raises(InputError, match="model is of grid"):
+    with pytest.raises(InputError, match="grid for this model must be of the window"):
         solve(other, np.ones((8, 8)), "nn", model=model)
     with pytest.raises(InputError, match="model does not apply to method 'lod'"):
         solve(model.grid, np.ones((8, 8)), "lod", model=model)

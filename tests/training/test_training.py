@@ -18,6 +18,7 @@ import pytest
 import torch
 import train_job
 from waiting import PATIENCE
+from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, NumericalError, local_matrices
 from nnlod_fenics.config.training import FINE_TUNING_RATE
@@ -30,6 +31,7 @@ from nnlod_fenics.training import PAPER, Blocks, TrainingData, TrainingSettings,
 from nnlod_fenics.training.augment import turned
 from nnlod_fenics.training.online import OnlineDataset
 from nnlod_fenics.training.processes import adopt_launcher
+from nnlod_fenics.window import Window
 
 OPTIONS = {"channels": 4, "means": 4}
 SCRIPT = str(Path(train_job.__file__))
@@ -53,22 +55,23 @@ def test_blocks_hold_the_patches_of_their_elements(rng, dim, block):
     grid = Grid(dim, 4, 8, 1, coefficient=8)
     Z = rng.standard_normal((3, *grid.coefficient_shape))
     S = np.arange(3 * grid.num_elements)[:, None, None] + np.zeros(grid.local_matrix_shape)
-    blocks = Blocks(grid, Z, S.reshape(3, grid.num_elements, *grid.local_matrix_shape), block, dtype=torch.float64)
-    step, size = grid.cells_per_element, grid.patch_width * grid.cells_per_element
+    S = S.reshape(3, grid.num_elements, *grid.local_matrix_shape)
+    blocks = Blocks(Window.of(grid), samples(grid, Z, S), block, dtype=torch.float64)
+    steps, windows = (grid.cells_per_element, 1), [cut(grid, field) for field in Z]
     seen = []
     for batch in blocks.batches(7 * block**dim, rng.permutation(len(blocks))):
         numbers = batch.S[:, 0, 0].numpy().astype(int)
         seen += numbers.tolist()
         for number, position in zip(numbers, np.ndindex(len(batch.Z), *(block,) * dim), strict=True):
-            window = (position[0], *(slice(p * step, p * step + size) for p in position[1:]))
             realization, element = divmod(int(number), grid.num_elements)
-            expected = [grid.cut_patches(v)[element] for v in (Z[realization], np.ones_like(Z[0]))]
-            assert np.array_equal(batch.Z[window], expected[0]) and np.array_equal(batch.inside[window], expected[1])
+            for values, expected, step in zip(batch[:2], windows[realization], steps, strict=True):
+                place = (position[0], *(slice(p * step, (p + grid.patch_width) * step) for p in position[1:]))
+                np.testing.assert_array_equal(values[place].float(), expected[element])
     assert sorted(seen) == list(range(3 * grid.num_elements))
 
 
 def test_no_blocks_make_no_batch(data):
-    assert not list(Blocks(data.grid, *data.test).batches(64, np.arange(0)))
+    assert not list(Blocks(data.window, data.samples(data.test)).batches(64, np.arange(0)))
 
 
 def test_turned_samples_are_samples_of_turned_fields(rng):
@@ -76,14 +79,15 @@ def test_turned_samples_are_samples_of_turned_fields(rng):
     grid = Grid(2, 4, 8, 1, coefficient=8)
     Z = rng.standard_normal(grid.coefficient_shape)
     S = local_matrices(grid, np.exp(Z))
-    matrices = {}
+    window, matrices = Window.of(grid), {}
     for g in range(group_order(2)):
-        batch = Blocks(grid, Z[None], S[None], grid.coarse, dtype=torch.float64)[torch.arange(1)]
-        moved = turned(grid, batch, 4, torch.tensor([g]))
+        blocks = Blocks(window, samples(grid, Z[None], S[None]), grid.coarse, dtype=torch.float64)
+        batch = blocks[torch.arange(1)]
+        moved = turned(window, batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         matrices[turned_Z.tobytes()] = turned_Z
         np.testing.assert_allclose(moved.S.numpy(), local_matrices(grid, np.exp(turned_Z)), atol=1e-11)
-        assert torch.equal(moved.inside, batch.inside)
+        assert torch.equal(moved.domain, batch.domain)
     assert len(matrices) == 8  # all symmetries of the square, each once
 
 
@@ -347,7 +351,7 @@ def test_structured_learns(data, tmp_path):
     settings = TrainingSettings(epochs=40, batch_size=32, schedule="cosine", learning_rate=5e-3)
     train(data, tmp_path, "structured", OPTIONS, settings)
     model = NNLOD.load(tmp_path)
-    zero = evaluate_loss(model.network, Blocks(data.grid, *data.test))
+    zero = evaluate_loss(model.network, Blocks(data.window, data.samples(data.test)))
     assert model.test_loss == pytest.approx(zero, rel=1e-4)
     mean_matrix = losses(tmp_path)[0][0]  # about what the start from the mean matrix has
     assert model.test_loss < 0.3 * mean_matrix
@@ -388,7 +392,7 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.grid, *data.validation)) == pytest.approx(
+    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.window, data.samples(data.validation))) == pytest.approx(
         min(validation for _, validation in history), rel=1e-4
     )
 
@@ -459,7 +463,7 @@ def test_fine_tuning_is_never_worse_than_its_start(data, base, tmp_path, setting
         train(data, tmp_path / "m", "structured", OPTIONS, TrainingSettings(**given))
     except NumericalError as error:
         assert "the weights of the start are kept" in str(error)
-    validation = Blocks(data.grid, *data.validation)
+    validation = Blocks(data.window, data.samples(data.validation))
     start, kept = (evaluate_loss(NNLOD.load(folder).network, validation) for folder in (base, tmp_path / "m"))
     told = json.loads((tmp_path / "m" / "model.json").read_text())["losses"]
     assert told["start"] == pytest.approx(start, rel=1e-4) and told["validation"] == pytest.approx(kept, rel=1e-4)
@@ -528,9 +532,8 @@ def test_fields_in_matrices_out(data, tmp_path, name, options):
         np.testing.assert_allclose(
             model.local_matrices(model.grid, np.exp(field)), predicted, atol=1e-6 * np.abs(predicted).max()
         )
-        patches = [torch.tensor(grid.cut_patches(v), dtype=torch.float32) for v in (field, np.ones_like(field))]
         with torch.no_grad():
-            alone = model.network(*patches).double().numpy()
+            alone = model.network(*cut(grid, field)).double().numpy()
         inside = grid.patch_nodes >= 0
         np.testing.assert_allclose(alone[inside], predicted[inside], atol=2e-6 * np.abs(predicted).max())
     copy = NNLOD.load(model.save(tmp_path / "copy"), grid)

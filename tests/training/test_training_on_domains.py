@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
 from nnlod_fenics.config import TrainingSettings
@@ -18,11 +19,13 @@ from nnlod_fenics.training import Blocks, TrainingData, train
 from nnlod_fenics.training.augment import symmetries_of, turned
 from nnlod_fenics.training.fit import evaluate_loss
 from nnlod_fenics.training.online import OnlineDataset
+from nnlod_fenics.window import Window
 from nnlod_fenics.workflows.evaluate import evaluate
 
 ACTIVE = np.ones((4, 6), dtype=bool)
 ACTIVE[:2, 4:] = ACTIVE[3, 1] = False  # a corner of the size of a block, and a hole at the rim
 GRID = Grid(2, (6, 4), (24, 16), 1, (12, 8), (3.0, 2.0), ("xmin", "ymax"), ACTIVE)
+WINDOW = Window.of(GRID)
 OPTIONS = {"structured": {"channels": 4, "means": 4}, "paper": {"widths": [16]}}
 
 
@@ -48,21 +51,19 @@ def test_blocks_hold_what_is_cut_from_the_fields(data, block, count):
     Z, S = data.train
     numbers = np.arange(len(Z) * GRID.num_elements).reshape(len(Z), -1)
     marked = np.broadcast_to(numbers[..., None, None], S.shape) * GRID.active.reshape(-1, 1, 1)
-    blocks = Blocks(GRID, Z, marked, block, dtype=torch.float64)
+    blocks = Blocks(WINDOW, samples(GRID, Z, marked), block, dtype=torch.float64)
     assert len(blocks) == count * len(Z) and blocks.count_active(torch.arange(len(blocks))) == 19 * len(Z)
     sizes, step = blocks.block, GRID.cells_per_element
-    seen = []
+    seen, windows = [], [cut(GRID, field) for field in Z]
     for batch in blocks.batches(24, np.random.default_rng(0).permutation(len(blocks))):
         found = batch.S[:, 0, 0].numpy().astype(int)
         seen += found[found > 0].tolist()
         for number, position in zip(found, np.ndindex(len(batch.Z), *sizes[::-1]), strict=True):
             if number:
-                window = (position[0], *(slice(p * step, p * step + 3 * step) for p in position[1:]))
                 realization, element = divmod(int(number), GRID.num_elements)
-                cells = GRID.active_cells
-                expected = [GRID.cut_patches(v)[element] for v in (Z[realization] * cells, cells.astype(float))]
-                assert np.array_equal(batch.Z[window], expected[0])
-                assert np.array_equal(batch.inside[window], expected[1])
+                for values, expected, width in zip(batch[:2], windows[realization], (step, 1), strict=True):
+                    place = (position[0], *(slice(p * width, (p + 3) * width) for p in position[1:]))
+                    np.testing.assert_array_equal(values[place].float(), expected[element])
     active = numbers[:, GRID.active_elements].ravel()
     assert sorted(seen) == sorted(active[active > 0].tolist())
 
@@ -70,7 +71,7 @@ def test_blocks_hold_what_is_cut_from_the_fields(data, block, count):
 @pytest.mark.parametrize("block", [0, 3, 4, (2, 3), (2,), (6, 4, 1)])
 def test_blocks_divide_every_count(data, block):
     with pytest.raises(InputError, match=r"block must divide coarse=\[6, 4\], got"):
-        Blocks(GRID, *data.test, block)
+        Blocks(WINDOW, samples(GRID, *data.test), block)
     if isinstance(block, int) and block:
         settings = TrainingSettings(epochs=1, block=block)
         with pytest.raises(InputError, match=rf"training\.block must divide coarse=\[6, 4\], got {block}"):
@@ -87,7 +88,7 @@ def test_trained_evaluated_and_used(data, tmp_path, name):
     errors = matrix_errors(model.predict(GRID, np.exp(Z)).numpy(), S)[:, GRID.active_elements]
     if name == "structured":  # the rows of other networks outside D count in the loss only
         for block in (1, GRID.coarse):
-            loss = evaluate_loss(model.network, Blocks(GRID, Z, S, block))
+            loss = evaluate_loss(model.network, Blocks(WINDOW, samples(GRID, Z, S), block))
             assert loss == pytest.approx(np.mean(errors**2), rel=1e-4)
         assert model.test_loss == pytest.approx(np.mean(errors**2), rel=1e-4)
     assert model.test_loss > 0.99 * np.mean(errors**2)
@@ -123,10 +124,10 @@ def test_inactive_cells_do_not_matter(data, tmp_path):
 
 
 def test_training_starts_from_the_mean_matrix(data):
-    network = build_network("structured", GRID, seed=0, **OPTIONS["structured"])
-    before = evaluate_loss(network, Blocks(GRID, *data.test))
-    network.start_from(*Blocks(GRID, *data.train, GRID.coarse)[torch.arange(8)])
-    assert evaluate_loss(network, Blocks(GRID, *data.test)) < 0.5 * before
+    network = build_network("structured", WINDOW, seed=0, **OPTIONS["structured"])
+    before = evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test)))
+    network.start_from(*Blocks(WINDOW, samples(GRID, *data.train), GRID.coarse)[torch.arange(8)])
+    assert evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test))) < 0.5 * before
 
 
 def test_fresh_realizations():
@@ -140,14 +141,15 @@ def test_fresh_realizations():
 def test_samples_of_elements_that_are_no_cubes_are_turned_by_their_own_symmetries(rng):
     """Exact local matrices of turned fields are turned ones, on a box of four by four elements."""
     grid = Grid(2, 4, 8, 1, 8, (1.0, 3.0))
-    assert symmetries_of(Grid(2, 4, 8, 1)).tolist() == list(range(8)) and len(symmetries_of(grid)) == 4
-    assert len(symmetries_of(Grid(3, 2, 4, 1, lengths=(1, 2, 1)))) == 16
+    window = Window.of(grid)
+    assert symmetries_of(Window.of(Grid(2, 4, 8, 1))).tolist() == list(range(8)) and len(symmetries_of(window)) == 4
+    assert len(symmetries_of(Window.of(Grid(3, 2, 4, 1, lengths=(1, 2, 1))))) == 16
     Z = rng.standard_normal(grid.coefficient_shape)
     S = local_matrices(grid, np.exp(Z))
     seen = set()
-    for g in symmetries_of(grid):
-        batch = Blocks(grid, Z[None], S[None], 4, dtype=torch.float64)[torch.arange(1)]
-        moved = turned(grid, batch, 4, torch.tensor([g]))
+    for g in symmetries_of(window):
+        batch = Blocks(window, samples(grid, Z[None], S[None]), 4, dtype=torch.float64)[torch.arange(1)]
+        moved = turned(window, batch, 4, torch.tensor([g]))
         turned_Z = moved.Z[0, 2:-2, 2:-2].numpy()
         seen.add(turned_Z.tobytes())
         np.testing.assert_allclose(moved.S.numpy(), local_matrices(grid, np.exp(turned_Z)), atol=1e-10)
@@ -156,7 +158,9 @@ def test_samples_of_elements_that_are_no_cubes_are_turned_by_their_own_symmetrie
 
 def test_elements_that_are_no_cubes(tmp_path):
     grid = Grid(2, 4, 8, 1, 8, (1.0, 3.0))
-    with pytest.raises(InputError, match=r"needs coarse elements that are cubes, got sides \(0\.25, 0\.75\)"):
-        build_network("structured", grid)
+    with pytest.raises(
+        InputError, match=r"needs coarse elements that are cubes, got sides in the ratio \(0\.577.*, 1\.732"
+    ):
+        build_network("structured", Window.of(grid))
     model = NNLOD.load(train(data_on(grid), tmp_path / "m", "paper", OPTIONS["paper"], TrainingSettings(epochs=1)))
     assert model.grid == grid

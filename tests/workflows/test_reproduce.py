@@ -29,6 +29,7 @@ from nnlod_fenics.runtime.job import Interrupted
 from nnlod_fenics.training import TrainingSettings
 from nnlod_fenics.workflows.reproduce import EXPERIMENTS, SCALES, Scale, reproduce
 from nnlod_fenics.workflows.reproduce.cache import Cache
+from nnlod_fenics.workflows.reproduce.criteria import NOT_EXAMINED
 from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     NETWORKS,
@@ -38,8 +39,10 @@ from nnlod_fenics.workflows.reproduce.experiments import (
     select,
     training_settings,
 )
+from nnlod_fenics.workflows.reproduce.findings import CLAIMS
 from nnlod_fenics.workflows.reproduce.pipeline import Pipeline
 from nnlod_fenics.workflows.reproduce.results import collect
+from nnlod_fenics.workflows.reproduce.statements import NOT_EXAMINED_HERE
 
 CONFIG = Path(__file__).parents[2] / "demos" / "config"
 CONTRASTS = ("low", "moderate", "high")
@@ -187,8 +190,8 @@ def test_results(run):
                     absolute = result["fresh"]["L2 error, NN-LOD against PG-LOD"]
                     assert relative > 0 and absolute == pytest.approx(relative * size_of_u, rel=1e-6)
         small, large = (numbers["runs"]["paper"][size]["transfer"]["losses"] for size in SIZES)
-        assert large["test"] == pytest.approx(large["test, large set"], rel=1e-5)  # its own test set
-        assert small["test"] != pytest.approx(small["test, large set"], rel=1e-5)
+        assert large["test"] == pytest.approx(large["test, common set"], rel=1e-5)  # its own test set
+        assert small["test"] != pytest.approx(small["test, common set"], rel=1e-5)
         assert numbers["monte carlo"]["PG-LOD"]["against FEM"]["distance of the means"]["mean"] < 0.3
         assert {path.name for path in (folder / "tiny" / name / "paraview").iterdir()} == {
             "coefficient.vtkhdf",
@@ -200,7 +203,7 @@ def test_results(run):
             assert abs(means["difference to PG-LOD"]["mean"]) < 1 and means["gain"]["mean"] > 0
             assert means["samples"]["pilot"] == TINY.pilot and means["cost"]["measured ratio"] > 0
             run = numbers["runs"][network]["large"]["transfer"]
-            for key, count in (("train", 2), ("validation", 2), ("test, large set", 2)):
+            for key, count in (("train", 2), ("validation", 2), ("test, common set", 2)):
                 assert len(run["losses of fields"][key]) == count
             assert np.mean(run["losses of fields"]["test"]) == pytest.approx(run["losses"]["test"], rel=1e-5)
             assert np.mean(run["losses of fields"]["validation"]) == pytest.approx(
@@ -249,8 +252,10 @@ def test_finished_stages_are_not_repeated_and_missing_ones_are(run, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(run[0], folder)
     before = stages(folder)
-    assert {key.split("-")[0] for key in before} == {"data", "model", "references", "evaluation", "multifidelity"}
-    assert len(before) == 3 + 2 + 2 * (1 + 8 + 8 + 2)  # base and two datasets, base networks, two experiments
+    assert {key.split("-")[0] for key in before} == {
+        "data", "model", "losses", "references", "evaluation", "multifidelity"
+    }  # fmt: skip
+    assert len(before) == 3 + 4 + 2 * (1 + 8 + 8 + 2)  # base and two datasets, base networks, two experiments
     again = reproduce(["1"], TINY, folder)
     assert stages(folder) == before and again["1"] == run[1]["1"]
     lost = next(key for key in before if key.startswith("evaluation"))
@@ -485,6 +490,91 @@ def test_index_leads_to_all_reports(run):
     for name in NAMES:
         assert f"{run[1][name]['runs']['paper']['large']['transfer']['losses']['test']:.2e}" in words
         assert all(finding["claim"] in words for finding in run[1][name]["findings"])
+    for item in CLAIMS:
+        assert item.claim in words and item.criterion in words
+    for item in NOT_EXAMINED_HERE:
+        assert item.claim in words and item.reason in words
+    assert "not run: 2, 3, 2\N{NON-BREAKING HYPHEN}H, 3\N{NON-BREAKING HYPHEN}H" in words
+    found = [finding for name in NAMES for finding in run[1][name]["findings"]]
+    open_ = {f["claim"] for f in found for v in f["verdicts"] if v["answer"] == NOT_EXAMINED}
+    assert page.texts.count(NOT_EXAMINED) == len(open_) > 0
+
+
+# -- small datasets only -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory) -> tuple[Path, dict]:
+    """Experiment 1 with its small dataset only, and what that returns."""
+    folder = tmp_path_factory.mktemp("small-only")
+    return folder, reproduce(["1"], TINY, folder, small_only=True)
+
+
+def test_small_only_has_no_large_dataset_and_says_so(small_run):
+    folder, results = small_run
+    numbers = results["1"]
+    assert numbers["realizations"] == {"small": 10}
+    assert {network: [*runs["small"]] for network, runs in numbers["runs"].items()} == {
+        network: ["transfer"] for network in NETWORKS
+    }
+    kinds = [key.split("-")[0] for key in stages(folder)]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "data": 2, "model": 4, "losses": 2, "references": 1, "evaluation": 2, "multifidelity": 2
+    }  # fmt: skip
+    text = (folder / "tiny" / "1" / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    words = " ".join(page.texts)
+    assert len(page.pictures) == 9 and "Not run: the large dataset and networks trained from scratch." in words
+    left_out = {f["claim"] for f in numbers["findings"] for v in f["verdicts"] if v["answer"] == NOT_EXAMINED}
+    alone = {f["claim"] for f in numbers["findings"] if "at each step of the contrast" in f["criterion"]}
+    large = {f["claim"] for f in numbers["findings"] if "smaller with the large dataset" in f["criterion"]}
+    assert (len(alone), len(large)) == (5, 4) and left_out == alone | large | {"Transfer learning helps."}
+    assert "Not run: the large dataset" in (folder / "tiny" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_large_dataset_goes_on_with_the_small_one(run, small_run, tmp_path, monkeypatch):
+    """Its first realizations are not computed again, and it has the bits of one that was made at once."""
+    from nnlod_fenics.workflows.reproduce import pipeline as module
+
+    shutil.copytree(small_run[0] / "tiny" / "cache", tmp_path / "cache")
+    whole = Pipeline(TINY, Cache(run[0] / "tiny" / "cache")).dataset(EXPERIMENTS["1"])
+    launch, there = module.launch_generation, []
+
+    def interrupted(settings, folder, ranks):
+        there.extend(sorted((path, path.stat().st_mtime_ns) for path in (folder / "blocks").iterdir()))
+        there[-1][0].unlink()  # as if it had been killed while it copied
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "launch_generation", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(TINY, Cache(tmp_path / "cache")).data(EXPERIMENTS["1"])
+    assert len(there) * whole.header.block == 10
+    computed = []
+
+    def recorded(settings, folder, ranks):
+        before = {path.name for path in folder.glob("blocks/*")}
+        launch(settings, folder, ranks)
+        computed.extend(path.name for path in folder.glob("blocks/*") if path.name not in before)
+
+    monkeypatch.setattr(module, "launch_generation", recorded)
+    longer = Pipeline(TINY, Cache(tmp_path / "cache")).dataset(EXPERIMENTS["1"])
+    assert len(longer) == 20 and len(computed) * longer.header.block == 10
+    assert all(path.stat().st_mtime_ns == time for path, time in there[:-1])
+    for name in ("Z", "S", "parameters", "origin", "checksum"):
+        np.testing.assert_array_equal(longer.column(name, range(20)), whole.column(name, range(20)))
+    other = EXPERIMENTS["2"]  # of another law: nothing is taken over
+    computed.clear()
+    assert len(Pipeline(TINY, Cache(tmp_path / "cache")).dataset(other)) == 20
+    assert len(computed) * longer.header.block == 20
+
+
+def test_epochs_of_small_only():
+    scale = SCALES["paper"].small_only()
+    assert scale.base == 300 and {scale.count(e, "small") for e in EXPERIMENTS.values()} == {300}
+    assert scale.grid == SCALES["paper"].grid and scale.largest == "small"
+    table = training_settings(scale, EXPERIMENTS["3"], "paper", "small")
+    assert table["epochs"] == scale.epochs["small"] and [drop[1] for drop in table["drops"]] == [1e-4, 1e-5]
+    assert "large" not in json.dumps(choices(scale, EXPERIMENTS["3"]), ensure_ascii=False)
 
 
 # -- report ------------------------------------------------------------------------------------------

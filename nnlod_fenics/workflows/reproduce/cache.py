@@ -1,4 +1,4 @@
-"""A cache of finished stages, so that nothing is computed twice and what was interrupted goes on.
+"""A cache of finished stages, so that nothing is computed twice and interrupted stages are resumed.
 
 A stage is named by its kind and a hash of its settings; these contain the keys of the stages it is made from. Its
 folder gets the file ``stage.json`` last: a folder without it is of an interrupted stage, which is entered again and
@@ -11,7 +11,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from nnlod_fenics.runtime.progress import tell
 
 __all__ = ["VERSION", "Cache", "Stage"]
 
-VERSION = 3  # of what stages write, and of the networks and laws that they use
+VERSION = 4  # of what stages write, and of the networks and laws that they use
 """Version of the cache; results of another one are computed anew."""
 _MARK, _CLOCK = "stage.json", "clock.json"
 _TICK = 2.0  # seconds of a killed run that may be lost
@@ -118,10 +118,18 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             with _Clock(folder / _CLOCK) as clock:
                 work(folder)
-            mark = {"kind": kind, "title": title, "seconds": clock.seconds, "runs": clock.runs, "settings": settings}
+            spent = {"seconds": clock.seconds, "runs": clock.runs}
+            mark = {"version": VERSION, "kind": kind, "title": title, **spent, "settings": settings}
             write_json(folder / _MARK, mark)
             (folder / _CLOCK).unlink(missing_ok=True)
             self.executed.append(key)
             tell(f"{title}: {clock.seconds:.1f} s" + (f" in {clock.runs} runs" if clock.runs > 1 else ""))
         found = read_json(folder / _MARK)
         return Stage(folder, key, float(found["seconds"]), int(found["runs"]))
+
+    def finished(self, kind: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Folders and settings of the finished stages of a kind, of this version of the cache."""
+        for mark in sorted(self.folder.glob(f"{kind}-*/{_MARK}")):
+            found = read_json(mark)
+            if found.get("version") == VERSION:
+                yield mark.parent, found["settings"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnlod_fenics.config import PAPER, TrainingSettings
@@ -120,6 +120,9 @@ class Scale:
             are made for, by kind of field: fixed ones, since with measured ones the results would not be the same in
             the next run.
         options: Options of each network.
+        sizes: Datasets that are made, of :data:`SIZES`.
+        starts: Starts of the training, of :data:`STARTS`.
+        epochs_of_small_only: What :meth:`small_only` has in the place of ``epochs``, where that differs.
     """
 
     name: str
@@ -133,6 +136,28 @@ class Scale:
     pilot: int
     cost_ratio: Mapping[str, float]
     options: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    sizes: tuple[str, ...] = SIZES
+    starts: tuple[str, ...] = STARTS
+    epochs_of_small_only: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def largest(self) -> str:
+        """The largest dataset that is made."""
+        return self.sizes[-1]
+
+    def small_only(self) -> Scale:
+        """The part of it that needs no large dataset.
+
+        These are the small datasets, a base network of no more realizations, and transfer learning from that.
+        """
+        few = max(counts["small"] for counts in self.realizations.values())
+        return replace(
+            self,
+            base=min(self.base, few),
+            epochs=dict(self.epochs) | dict(self.epochs_of_small_only),
+            sizes=("small",),
+            starts=("transfer",),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """All sizes, as JSON has them."""
@@ -176,6 +201,7 @@ SCALES = {
         work=200,
         pilot=32,
         cost_ratio={"lognormal": 20.0, "hierarchical": 20.0},
+        epochs_of_small_only={"base": 20, "small": 20},  # experiments 1 to 3: 4 hours on two cores
     ),
 }
 """Sizes of the experiments by name: in small, and the paper's."""
@@ -239,7 +265,7 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
     small = scale.name != "paper"
     rows = [
         *_choices_of_data(scale, experiment, small),
-        *(_choices_of_hierarchy(experiment) if experiment.hierarchical else []),
+        *(_choices_of_hierarchy(scale, experiment) if experiment.hierarchical else []),
         *_choices_of_training(scale, experiment, small),
         *_choices_of_evaluation(scale, experiment, small),
     ]
@@ -249,7 +275,7 @@ def choices(scale: Scale, experiment: Experiment) -> list[dict[str, str]]:
 def _choices_of_data(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
     g = scale.grid
     mesh = f"H = 1/{g.coarse[0]}, ε = 1/{g.coefficient[0]}, h = 1/{g.fine[0]}, ℓ = {g.ell}"
-    counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in SIZES)
+    counts = ", ".join(f"{size} {scale.count(experiment, size)}" for size in scale.sizes)
     rows = [
         ("discretisation", mesh, "scale" if small else "reconstructed"),
         ("right-hand side", "f = 1", "chosen"),
@@ -259,10 +285,11 @@ def _choices_of_data(scale: Scale, experiment: Experiment, small: bool) -> list[
         ("variance σ²", f"{experiment.variance}", "chosen"),
         ("sampler of the Gaussian field", "circulant embedding, exact in law", "reconstructed"),
         ("realizations of the base network", f"{scale.base}", "scale" if small else "chosen"),
-        ("small dataset", "the first part of the large one", "chosen"),
         ("numbers in a dataset", "float32, computed in float64", "chosen"),
         ("seeds", f"data of the base network {BASE.seed}, of this experiment {experiment.seed}; training 0", "chosen"),
     ]
+    if len(scale.sizes) > 1:
+        rows.append(("small dataset", "the first part of the large one", "chosen"))
     if small or experiment.hierarchical:  # the paper's text has the others
         rows.append(("realizations", counts, "scale" if small else "chosen"))
     if not experiment.hierarchical:
@@ -270,20 +297,20 @@ def _choices_of_data(scale: Scale, experiment: Experiment, small: bool) -> list[
     return rows
 
 
-def _choices_of_hierarchy(experiment: Experiment) -> list[tuple[str, str, str]]:
+def _choices_of_hierarchy(scale: Scale, experiment: Experiment) -> list[tuple[str, str, str]]:
     turn = "in turn, realization k has number k mod 5: as many of each in training, validation and test set"
     return [
         ("correlation length ρ of fresh fields", f"uniform in [{_RHOS[0]}, {_RHOS[-1]}]", "chosen"),
         ("representative correlation lengths of the datasets", ", ".join(map(str, _RHOS)), "chosen"),
         ("their order", turn, "reconstructed"),
         ("small dataset of a hierarchical experiment", "not in the paper, added here", "chosen"),
-        ("transfer starts from", f"the network of experiment {experiment.parent}, large dataset", "chosen"),
+        ("transfer starts from", f"the network of experiment {experiment.parent}, {scale.largest} dataset", "chosen"),
     ]
 
 
 def _choices_of_training(scale: Scale, experiment: Experiment, small: bool) -> list[tuple[str, str, str]]:
     paper, default = network_options(scale, "paper"), network_options(scale, "structured")
-    usual = training_settings(scale, experiment, "structured", "large")
+    usual = training_settings(scale, experiment, "structured", scale.largest)
     options = ", ".join(f"{key} {value}" for key, value in default.items())
     training = ("optimizer", "batch_size", "learning_rate", "beta2", "schedule", "warmup", "clip")
     drops = "half of all" if experiment.hierarchical else "half, and three quarters of all"
@@ -301,7 +328,7 @@ def _choices_of_training(scale: Scale, experiment: Experiment, small: bool) -> l
         ("Adam of the paper's network", "β = (0.9, 0.999), ε = 1e-8, no weight decay", "chosen"),
         (
             "epochs, of both networks",
-            ", ".join(f"{k} {v}" for k, v in scale.epochs.items()),
+            ", ".join(f"{name} {scale.epochs[name]}" for name in (BASE.name, *scale.sizes)),
             "scale" if small else "chosen",
         ),
         ("precision of the networks", "float32", "chosen"),

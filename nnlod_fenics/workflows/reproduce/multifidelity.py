@@ -40,7 +40,7 @@ def settings_of(scale: Scale, experiment: Experiment) -> dict[str, Any]:
 
 
 def make_estimate(folder: Path, scale: Scale, experiment: Experiment, model: NNLOD) -> None:
-    """Estimate the mean of the solution over the law of the fresh fields; goes on with an interrupted run.
+    """Estimate the mean of the solution over the law of the fresh fields; resumes an interrupted run.
 
     Args:
         folder: Where ``multifidelity.json`` and ``multifidelity.npz`` go, and the run itself.

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnlod_fenics.output import figures
 from nnlod_fenics.output.style import figure, line_styles, save
-from nnlod_fenics.workflows.reproduce.experiments import NETWORKS, SIZES, STARTS
+from nnlod_fenics.workflows.reproduce.experiments import NETWORKS
 from nnlod_fenics.workflows.reproduce.results import Outcome
 
 __all__ = ["Picture", "draw", "plot_bias", "plot_losses"]
@@ -59,7 +59,7 @@ def draw(outcome: Outcome, folder: Path) -> dict[str, list[Picture]]:
     Returns:
         Files and captions by section of the report: ``losses``, ``fresh``, ``mean``, ``multifidelity``.
     """
-    numbers = outcome.numbers
+    numbers, sizes = outcome.numbers, [*outcome.numbers["realizations"]]
     pictures: dict[str, list[Picture]] = {"losses": [], "fresh": [], "mean": [], "multifidelity": []}
     for network in NETWORKS:
         path = plot_losses(folder / f"loss-{network}.png", _histories(numbers["runs"][network]))
@@ -69,9 +69,9 @@ def draw(outcome: Outcome, folder: Path) -> dict[str, list[Picture]]:
     first = {name: u[0] for name, u in outcome.solutions.items()}
     mean = {name: u.mean(axis=0) for name, u in outcome.solutions.items()}
     for section, fields, what in (("fresh", first, "Solutions"), ("mean", mean, "Monte Carlo means")):
-        path = figures.plot_solutions(folder / f"{section}-solutions.png", _named(fields, "large"), columns=2)
-        pictures[section].append((path, f"{what} side by side; networks of the large dataset."))
-        for size in SIZES:
+        path = figures.plot_solutions(folder / f"{section}-solutions.png", _named(fields, sizes[-1]), columns=2)
+        pictures[section].append((path, f"{what} side by side; networks of the {sizes[-1]} dataset."))
+        for size in sizes:
             path = figures.plot_cross_sections(folder / f"{section}-{size}.png", _named(fields, size), columns=1)
             pictures[section].append((path, f"{what} along the cross-sections; networks of the {size} dataset."))
     fields = {f"multifidelity ({network})": outcome.estimates[network]["mean"] for network in NETWORKS}
@@ -101,13 +101,13 @@ def plot_bias(path: Path, outcome: Outcome) -> Path:
         The path.
     """
     lod = outcome.solutions["PG-LOD"]
-    dim = lod.ndim - 1
+    dim, largest = lod.ndim - 1, [*outcome.numbers["realizations"]][-1]
     noise = lod.std(axis=0, ddof=1) / np.sqrt(outcome.numbers["multifidelity"][NETWORKS[0]]["cost"]["nominal"])
     nodes = np.linspace(0, 1, lod.shape[1])
     with figure(4.8, 0.8 + 2.6 * len(NETWORKS)) as fig:
         axes = fig.subplots(len(NETWORKS), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
         for ax, network in zip(axes, NETWORKS, strict=True):
-            difference = _middle_line(outcome.solutions[f"NN-LOD, {network}, large"] - lod, dim)
+            difference = _middle_line(outcome.solutions[f"NN-LOD, {network}, {largest}"] - lod, dim)
             mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(len(lod))
             bands = {
                 "PG-LOD, equal cost": (_middle_line(noise, dim), "0.88"),
@@ -135,7 +135,9 @@ def _middle_line(u: npt.NDArray[np.float64], dim: int) -> npt.NDArray[np.float64
 
 
 def _histories(runs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {f"{size} dataset": {start: runs[size][start]["history"] for start in STARTS} for size in SIZES}
+    return {
+        f"{size} dataset": {start: run["history"] for start, run in starts.items()} for size, starts in runs.items()
+    }
 
 
 def _named(fields: Mapping[str, Any], size: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from nnlod_fenics.window import domain_marks
 from nnlod_fenics.workflows.evaluate import compare, matrices_of
 from nnlod_fenics.workflows.generation import launch_generation
 from nnlod_fenics.workflows.reproduce.cache import Cache, Stage
+from nnlod_fenics.workflows.reproduce.data import extend
 from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     EXPERIMENTS,
@@ -39,7 +40,6 @@ from nnlod_fenics.workflows.reproduce.multifidelity import make_estimate, settin
 __all__ = ["Pipeline"]
 
 Array = npt.NDArray[np.float64]
-_LARGE = "large"
 
 
 class Pipeline:
@@ -57,12 +57,12 @@ class Pipeline:
     # -- data ----------------------------------------------------------------------------------------
 
     def data(self, experiment: Experiment) -> Stage:
-        """The large dataset of an experiment, whose first part is the small one."""
+        """The largest dataset of an experiment, whose first part is the small one."""
         table = {
             "grid": self.scale.grid.as_dict(),
             "field": experiment.training_field,
             "dataset": {
-                "realizations": self.scale.count(experiment, _LARGE),
+                "realizations": self.scale.count(experiment, self.scale.largest),
                 "seed": experiment.seed,
                 "dtype": "float32",
             },
@@ -72,9 +72,21 @@ class Pipeline:
         settings = {section: resolved[section] for section in table}
 
         def work(folder: Path) -> None:
+            self._take_over(settings, folder / "data")
             launch_generation(write_config(folder, config), folder / "data", available_cores())
 
         return self.cache.stage("data", f"data of {experiment.name}", settings, work)
+
+    def _take_over(self, settings: dict[str, Any], folder: Path) -> None:
+        """Begin a dataset with the realizations of a shorter one of the same settings, if there is one."""
+        length, found = settings["dataset"]["realizations"], {}
+        for stage, given in self.cache.finished("data"):
+            count = given["dataset"]["realizations"]
+            same = given | {"dataset": given["dataset"] | {"realizations": length}} == settings
+            if same and count < length:
+                found[count] = stage
+        if found:
+            extend(Dataset(found[max(found)] / "data"), folder, length)
 
     def dataset(self, experiment: Experiment) -> Dataset:
         """The same, to read."""
@@ -82,20 +94,20 @@ class Pipeline:
 
     # -- networks ------------------------------------------------------------------------------------
 
-    def model(self, experiment: Experiment, network: str, size: str = _LARGE, start: str = "transfer") -> Stage:
+    def model(self, experiment: Experiment, network: str, size: str = "", start: str = "transfer") -> Stage:
         """A trained network.
 
         Args:
             experiment: The experiment, or :data:`BASE` (always from scratch).
             network: One of :data:`~nnlod_fenics.workflows.reproduce.experiments.NETWORKS`.
-            size: ``"small"`` or ``"large"``.
+            size: ``"small"`` or ``"large"``; the largest by default.
             start: ``"transfer"``: from the base network, or for a hierarchical experiment from the network of its
-                parent's large dataset; ``"scratch"``: from random weights.
+                parent's largest dataset; ``"scratch"``: from random weights.
 
         Returns:
             The stage, with the model folder ``model`` in it.
         """
-        scale, data = self.scale, self.data(experiment)
+        scale, data, size = self.scale, self.data(experiment), size or self.scale.largest
         before = self._before(experiment, network) if start == "transfer" else None
         training = training_settings(scale, experiment, network, size)
         options, count = network_options(scale, network), scale.count(experiment, size)
@@ -190,7 +202,7 @@ class Pipeline:
             content: dict[str, Any] = {
                 "parameters": model.description["network"]["parameters"],
                 "losses": model.description["losses"]
-                | {"test, large set": float(np.mean(by_field["test, large set"]))},
+                | {"test, common set": float(np.mean(by_field["test, common set"]))},
                 "losses of fields": by_field,
                 "history": read_json(trained.folder / "model" / "loss.json"),
                 "fresh": compare(grid, solutions, matrices_of(model, A, solutions)),
@@ -201,16 +213,32 @@ class Pipeline:
         title = f"evaluation of {network} of {experiment.name}, {size} dataset, {start}"
         return self.cache.stage("evaluation", title, {"model": trained.key, "references": references.key}, work)
 
+    def base_losses(self, network: str) -> Stage:
+        """Losses of the base network for single fields of its own dataset.
+
+        Returns:
+            The stage, with ``losses.json`` in it.
+        """
+        trained = self.model(BASE, network)
+
+        def work(folder: Path) -> None:
+            model = NNLOD.load(trained.folder / "model", device=self.device)
+            count = self.scale.count(BASE, self.scale.largest)
+            by_field = self._losses_by_field(model, self.dataset(BASE), count)
+            write_json(folder / "losses.json", {"losses of fields": by_field})
+
+        return self.cache.stage("losses", f"losses of the base network {network}", {"model": trained.key}, work)
+
     def _losses_by_field(self, model: NNLOD, dataset: Dataset, count: int) -> dict[str, list[float]]:
         """Losses (4.1) of single realizations.
 
-        Those of the sets of a dataset of the first ``count`` ones and of the large test set, and of the training set
-        as many as this has.
+        Those of the sets of a dataset of the first ``count`` ones and of the test set of the largest dataset, by
+        which networks of all sizes are compared, and of the training set as many as this has.
         """
         own, common = dataset.split(count), dataset.split().test
         sets = {"train": own.train[: len(common)], "validation": own.validation, "test": own.test}
         losses = {}
-        for name, members in (sets | {"test, large set": common}).items():
+        for name, members in (sets | {"test, common set": common}).items():
             fields, matrices = dataset.fields(members), dataset.matrices(members)
             samples = Samples(fields, matrices, domain_marks(dataset.grid)[None])
             patches = Blocks(dataset.window, samples, device=self.device)
@@ -222,7 +250,7 @@ class Pipeline:
         return losses
 
     def multifidelity(self, experiment: Experiment, network: str) -> Stage:
-        """The mean over fresh fields by multifidelity Monte Carlo with the network of the large dataset.
+        """The mean over fresh fields by multifidelity Monte Carlo with the network of the largest dataset.
 
         Returns:
             The stage, see :func:`nnlod_fenics.workflows.reproduce.multifidelity.load_estimate`.

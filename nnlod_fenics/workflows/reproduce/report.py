@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from nnlod_fenics.workflows.reproduce.criteria import ANSWERS, NOT_DECIDED, NOT_EXAMINED, NOT_SHOWN, SHOWN
 from nnlod_fenics.workflows.reproduce.experiments import NETWORKS, SIZES, STARTS
-from nnlod_fenics.workflows.reproduce.findings import ANSWERS, NOT_DECIDED, NOT_EXAMINED, NOT_SHOWN, SHOWN, Finding
+from nnlod_fenics.workflows.reproduce.findings import CLAIMS, Claim, Finding
 from nnlod_fenics.workflows.reproduce.pictures import Picture
+from nnlod_fenics.workflows.reproduce.statements import NOT_EXAMINED_HERE
 
 __all__ = ["render", "render_index"]
 
@@ -55,7 +57,7 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
     name, grid = numbers["experiment"], numbers["grid"]
     title = f"Experiment {name}: {numbers['contrast']}-contrast realizations"
     kind = "hierarchical" if name.endswith("H") else "lognormal"
-    counts = " and ".join(f"{numbers['realizations'][size]} ({size})" for size in SIZES)
+    counts = " and ".join(f"{count} ({size})" for size, count in numbers["realizations"].items())
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>Kröpfl, Peterseim, Ullmann, arXiv 2509.12896, section {'6' if kind == 'hierarchical' else '5'}, at the "
@@ -63,7 +65,7 @@ def render(numbers: dict[str, Any], pictures: dict[str, list[Picture]], found: S
         f"ε = 1/{grid['coefficient']}, h = 1/{grid['fine']}, ℓ = {grid['ell']}, {counts} realizations. "
         f"“paper” is the network of the paper, “structured” the default one of nnlod-fenics. "
         "What the paper does not state is <a href='#chosen'>listed</a>; its <a href='#findings'>findings</a> come "
-        "last.</p>",
+        f"last.{_left_out(numbers)}</p>",
         "<h2>Training</h2>",
         _figures(pictures["losses"]),
         _losses(numbers),
@@ -130,22 +132,35 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int
     return f"<div class='wide'><table><thead><tr>{cells('th', head)}</tr></thead>\n<tbody>{body}</tbody></table></div>"
 
 
-def _runs(numbers: dict[str, Any], starts: Sequence[str] = STARTS) -> Iterable[tuple[list[str], dict[str, Any]]]:
+def _runs(numbers: dict[str, Any]) -> Iterable[tuple[list[str], dict[str, Any]]]:
     for network in NETWORKS:
-        for size in SIZES:
-            for start in starts:
-                yield [network, size, start], numbers["runs"][network][size][start]
+        for size, starts in numbers["runs"][network].items():
+            for start, run in starts.items():
+                yield [network, size, start], run
+
+
+def _largest(numbers: dict[str, Any]) -> str:
+    return [*numbers["realizations"]][-1]
+
+
+def _left_out(numbers: dict[str, Any]) -> str:
+    """A sentence on the datasets and trainings that this run does not have."""
+    runs = numbers["runs"][NETWORKS[0]]
+    missing = [f"the {size} dataset" for size in SIZES if size not in runs]
+    if any(start not in starts for start in STARTS for starts in runs.values()):
+        missing.append("networks trained from scratch")
+    return f" Not run: {' and '.join(missing)}." if missing else ""
 
 
 def _losses(numbers: dict[str, Any]) -> str:
-    head = ("network", "dataset", "start", "training", "validation", "test", "large test set", "epochs", "seconds")
+    head = ("network", "dataset", "start", "training", "validation", "test", "common test set", "epochs", "seconds")
     rows = []
     for names, run in _runs(numbers):
-        losses = [f"{run['losses'][key]:.2e}" for key in ("train", "validation", "test", "test, large set")]
+        losses = [f"{run['losses'][key]:.2e}" for key in ("train", "validation", "test", "test, common set")]
         rows.append((*names, *losses, str(len(run["history"])), f"{run['seconds of training']:.0f}"))
     note = (
         "Loss (4.1) of the weights of the smallest validation loss. Each dataset has its own test set, its last tenth; "
-        "that of the large one tells networks of both apart on the same fields."
+        "that of the largest is the common one, on which the networks of all datasets are compared."
     )
     own, shared = (sum(numbers["seconds"][part].values()) for part in ("own", "shared"))
     seconds = (
@@ -211,7 +226,7 @@ def _means(numbers: dict[str, Any]) -> str:
 
 def _multifidelity(numbers: dict[str, Any]) -> str:
     head = (
-        "network (large dataset)",
+        f"network ({_largest(numbers)} dataset)",
         "mean of ∫u",
         "standard error",
         "PG-LOD, at equal cost",
@@ -285,21 +300,23 @@ def render_index(scale: str, results: Mapping[str, dict[str, Any]], failed: Mapp
         stages |= numbers["seconds"]["own"] | numbers["seconds"]["shared"]
     parts = [
         f"<h1>{escape(title)}</h1>",
-        "<p>Kröpfl, Peterseim, Ullmann, arXiv 2509.12896, sections 5 and 6. Networks of the large dataset, with "
+        "<p>Kröpfl, Peterseim, Ullmann, arXiv 2509.12896, sections 5 and 6. Networks of the largest dataset, with "
         "transfer learning; “paper” is the network of the paper, “structured” the default one of nnlod-fenics.</p>",
         *(f"<p class='failed'>Experiment {escape(n)} failed: {escape(message)}</p>" for n, message in failed.items()),
         *(_link(name, numbers) for name, numbers in results.items()),
         "<h2>Numbers</h2>",
         _key_numbers(results),
         f"<p class='note'>All stages took {sum(stages.values()):.0f} s, each counted once.</p>",
-        "<h2>Findings</h2>",
-        _answers(results),
+        "<h2>The statements of sections 5 and 6</h2>",
+        "<p>Criteria with the numbers that decide them are at the end of each report.</p>",
+        _statements(results),
     ]
     return _page(title, parts)
 
 
 def _link(name: str, numbers: dict[str, Any]) -> str:
-    return f"<p><a href='{name}/report.html'>Experiment {name}: {numbers['contrast']} contrast</a></p>"
+    link = f"<a href='{name}/report.html'>Experiment {name}: {numbers['contrast']} contrast</a>"
+    return f"<p>{link}.{_left_out(numbers)}</p>"
 
 
 def _key_numbers(results: Mapping[str, dict[str, Any]]) -> str:
@@ -317,7 +334,7 @@ def _key_numbers(results: Mapping[str, dict[str, Any]]) -> str:
     rows = []
     for name, numbers in results.items():
         for network in NETWORKS:
-            run, part = numbers["runs"][network]["large"]["transfer"], numbers["multifidelity"][network]
+            run, part = numbers["runs"][network][_largest(numbers)]["transfer"], numbers["multifidelity"][network]
             rows.append(
                 (
                     name,
@@ -334,19 +351,38 @@ def _key_numbers(results: Mapping[str, dict[str, Any]]) -> str:
     return _table(head, rows, 2)
 
 
-def _answers(results: Mapping[str, dict[str, Any]]) -> str:
-    """All verdicts on each finding: for each answer the networks and their experiments."""
-    claims: dict[str, dict[str, dict[str, list[str]]]] = {}
-    for name, numbers in results.items():
-        for finding in numbers["findings"]:
-            for verdict in finding["verdicts"]:
-                networks = claims.setdefault(finding["claim"], {}).setdefault(verdict["answer"], {})
-                networks.setdefault(verdict["network"], []).append(name.replace("-", "\N{NON-BREAKING HYPHEN}"))
+def _statements(results: Mapping[str, dict[str, Any]]) -> str:
+    """What sections 5 and 6 say: with its criterion and the answers of the run, or why it is not examined."""
+    rows = [(item.source, item.claim, item.criterion, _answers(item, results)) for item in CLAIMS]
+    rows += [(item.source, item.claim, f"Not examined: {item.reason}", "") for item in NOT_EXAMINED_HERE]
+    head = ("source", "statement", "criterion, or why there is none", "in this run")
+    cells = ["".join(f"<td>{value if k == 3 else escape(value)}</td>" for k, value in enumerate(row)) for row in rows]
+    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
+    titles = "".join(f"<th>{escape(name)}</th>" for name in head)
+    return f"<div class='wide'><table><thead><tr>{titles}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+
+
+def _answers(item: Claim, results: Mapping[str, dict[str, Any]]) -> str:
+    """For each answer the networks and their experiments, and why some are not examined."""
+    answers: dict[str, dict[str, list[str]]] = {}
+    reasons: dict[str, None] = {}
+    for name in item.experiments:
+        for finding in results[name]["findings"] if name in results else ():
+            for verdict in finding["verdicts"] if finding["claim"] == item.claim else ():
+                networks = answers.setdefault(verdict["answer"], {})
+                networks.setdefault(verdict["network"], []).append(_unbroken(name))
+                if verdict["answer"] == NOT_EXAMINED:
+                    reasons[_unbroken(verdict["evidence"])] = None
     lines = []
-    for claim, answers in claims.items():
-        lines.append(f"<div class='finding'><p><b>{escape(claim)}</b></p>")
-        for answer in filter(answers.get, ANSWERS):
-            where = escape("; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items()))
-            lines.append(f"<p><span class='verdict {_CLASSES[answer]}'>{answer}</span>: {where}</p>")
-        lines.append("</div>")
-    return "\n".join(lines)
+    for answer in filter(answers.get, ANSWERS):
+        where = "; ".join(f"{network} {', '.join(names)}" for network, names in answers[answer].items())
+        why = f" ({'; '.join(reasons)})" if answer == NOT_EXAMINED else ""
+        lines.append(f"<span class='verdict {_CLASSES[answer]}'>{answer}</span>: {escape(where + why)}")
+    missing = [_unbroken(name) for name in item.experiments if name not in results]
+    if missing:
+        lines.append(f"not run: {', '.join(missing)}")
+    return "<br>".join(lines)
+
+
+def _unbroken(text: str) -> str:
+    return text.replace("-", "\N{NON-BREAKING HYPHEN}")

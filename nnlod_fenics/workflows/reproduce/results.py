@@ -16,8 +16,6 @@ from nnlod_fenics.workflows.reproduce.experiments import (
     BASE,
     EXPERIMENTS,
     NETWORKS,
-    SIZES,
-    STARTS,
     Experiment,
     Scale,
     choices,
@@ -71,8 +69,8 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
     means: dict[str, Any] = {}
     estimates: dict[str, dict[str, Array]] = {}
     for network in NETWORKS:
-        for size in SIZES:
-            for start in STARTS:
+        for size in scale.sizes:
+            for start in scale.starts:
                 stages.append(pipeline.model(experiment, network, size, start))
                 stages.append(pipeline.evaluation(experiment, network, size, start))
                 run, u = _run(pipeline, experiment, (network, size, start), reference)
@@ -81,25 +79,27 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
                     solutions[f"NN-LOD, {network}, {size}"] = u
         stages.append(pipeline.multifidelity(experiment, network))
         own, estimates[network] = load_estimate(stages[-1].folder)
-        u = solutions[f"NN-LOD, {network}, large"]
+        u = solutions[f"NN-LOD, {network}, {scale.largest}"]
         means[network] = compare_means(own, estimates[network]["mean"], u, reference["lod"])
-    fresh = pipeline.fresh(experiment)
+    fresh, base = pipeline.fresh(experiment), _base(pipeline, experiment)
+    stages += [stage for stage, _ in base.values()]
     numbers = {
         "experiment": experiment.name,
         "contrast": experiment.contrast,
         "scale": scale.name,
         "identity": identity(scale, experiment),
         "grid": grid.as_dict(),
-        "realizations": {size: scale.count(experiment, size) for size in SIZES},
+        "realizations": {size: scale.count(experiment, size) for size in scale.sizes},
         "fresh": {
             "contrast": float(reference["contrast"][0]),
-            "contrast of all fresh fields": average(np.log10(reference["contrast"])) | {"unit": "log10"},
+            "contrast of all fresh fields": _contrasts(reference["contrast"]),
             "parameters": fresh.parameters,
             "relative L2 error, PG-LOD against FEM": relative_l2(
                 prolong(grid, reference["lod"][0]), reference["fem"][0]
             ),
         },
         "runs": runs,
+        "base": {network: content for network, (_, content) in base.items()},
         "monte carlo": {
             "fields": scale.fields,
             "FEM": mean_field(reference["fem"]),
@@ -116,6 +116,14 @@ def collect(pipeline: Pipeline, experiment: Experiment) -> Outcome:
     return Outcome(experiment, numbers, fresh.Z, solutions, estimates)
 
 
+def _base(pipeline: Pipeline, experiment: Experiment) -> dict[str, tuple[Stage, dict[str, Any]]]:
+    """Losses of the base networks on their own data, which those of the lowest contrast are compared with."""
+    if experiment.name != next(iter(EXPERIMENTS)):
+        return {}
+    stages = {network: pipeline.base_losses(network) for network in NETWORKS}
+    return {network: (stage, read_json(stage.folder / "losses.json")) for network, stage in stages.items()}
+
+
 def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
     """Everything that the results of an experiment depend on, but for those that it starts from, as JSON has it."""
     content = {
@@ -124,13 +132,18 @@ def identity(scale: Scale, experiment: Experiment) -> dict[str, Any]:
         "seed": experiment.seed,
         "field": {"training": experiment.training_field, "fresh": experiment.fresh_field},
         "training": {
-            network: {size: training_settings(scale, experiment, network, size) for size in SIZES}
+            network: {size: training_settings(scale, experiment, network, size) for size in scale.sizes}
             for network in NETWORKS
         },
         "options": {network: network_options(scale, network) for network in NETWORKS},
     }
     plain: dict[str, Any] = json.loads(json.dumps(content))
     return plain
+
+
+def _contrasts(contrast: Array) -> dict[str, Any]:
+    values = np.log10(contrast)
+    return average(values) | {"values": values.tolist(), "unit": "log10"}
 
 
 def _before(pipeline: Pipeline, experiment: Experiment) -> list[Stage]:

@@ -37,16 +37,22 @@ Results = dict[str, dict[str, Any]]
 
 
 def reproduce(
-    names: list[str], scale: str | Scale = "small", output: str | Path = "results/reproduce", device: str = "cpu"
+    names: list[str],
+    scale: str | Scale = "small",
+    output: str | Path = "results/reproduce",
+    device: str = "cpu",
+    small_only: bool = False,
 ) -> Results:
     """Run experiments of the paper, or take what is finished from the cache, and write their reports.
 
     Args:
         names: Of ``"1"``, ``"2"``, ``"3"``, ``"1-H"``, ``"2-H"``, ``"3-H"``; or ``"all"``.
-        scale: ``"small"``, ``"paper"``, or a scale of one's own.
+        scale: ``"small"``, ``"paper"``, or a custom scale.
         output: Folder for a folder named after the scale, with ``cache``, for each experiment ``report.html``,
             ``result.json`` and ``paraview``, and ``index.html``, which leads to the reports that are there.
         device: Where networks are trained, ``"cpu"`` or ``"cuda"``.
+        small_only: Leave out the large datasets and whatever needs them, and the networks trained from scratch. A
+            later run with large datasets goes on with the data.
 
     Returns:
         What the ``result.json`` of each experiment holds.
@@ -56,6 +62,8 @@ def reproduce(
         NumericalError: If an experiment failed, in the end: the others are run all the same.
     """
     chosen, size = select(names), _scale(scale)
+    if small_only:
+        size = size.small_only()
     find_device(device, "device")
     check_alone("reproduce")
     folder = Path(output) / size.name

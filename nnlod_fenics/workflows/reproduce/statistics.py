@@ -15,9 +15,20 @@ from nnlod_fenics.lod.interpolation import quasi_interpolation
 from nnlod_fenics.norms import l2_norm, prolong, relative_l2
 from nnlod_fenics.statistics import half_width, satterthwaite
 
-__all__ = ["average", "combination", "differences", "distance_of_means", "integrals", "mean_field", "share"]
+__all__ = [
+    "average",
+    "combination",
+    "differences",
+    "distance_of_means",
+    "fields_needed",
+    "integrals",
+    "mean_field",
+    "share",
+]
 
 Array = npt.NDArray[np.float64]
+
+_MOST = 0.9  # share of the inner nodes
 
 
 def _interval(mean: float, error: float, degrees: float, level: float = 0.95) -> dict[str, float]:
@@ -68,6 +79,35 @@ def share(hits: npt.ArrayLike) -> dict[str, float]:
     happened = np.asarray(hits, dtype=bool)
     ends = scipy.stats.binomtest(int(happened.sum()), len(happened)).proportion_ci(0.95)
     return {"mean": float(happened.mean()), "low": float(ends.low), "high": float(ends.high)}
+
+
+def fields_needed(spread: float, effect: float, level: float = 0.95, power: float = 0.9) -> int:
+    """Fields after which a mean is known not to be zero, by Student's t with its noncentral distribution.
+
+    Args:
+        spread: Standard deviation of single values.
+        effect: The mean, positive.
+        level: Probability of the two-sided confidence interval of the mean.
+        power: Probability that this interval lies above zero.
+
+    Returns:
+        The least number, at least two.
+    """
+
+    def found(n: int) -> bool:
+        bound = scipy.stats.t.ppf((1 + level) / 2, n - 1)
+        return bool(scipy.stats.nct.sf(bound, n - 1, effect / spread * math.sqrt(n)) >= power)
+
+    if spread == 0:
+        return 2
+    enough = 2
+    while not found(enough):
+        enough *= 2
+    few = enough // 2
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if found(middle) else (middle, enough)
+    return enough
 
 
 def integrals(u: npt.ArrayLike) -> Array:
@@ -136,7 +176,8 @@ def differences(grid: Grid, u: npt.ArrayLike, reference: npt.ArrayLike) -> dict[
         :func:`average`) and ``values`` of each; ``share below``, the share of fields with ∫u < ∫I_H v; ``distance of
         the means`` (see :func:`distance_of_means`); ``nodes below``, the share of inner nodes of T_H at which the mean
         lies below that of I_H v, ``nodes surely below`` and ``nodes surely above``, the shares where the 95 % interval
-        of the mean difference lies below and above zero.
+        of the mean difference lies below and above zero; ``spread at nodes``, the standard deviation of single
+        differences by the mean of I_H v, which 90 % of the inner nodes do not exceed.
     """
     values, other = (np.asarray(v, dtype=np.float64) for v in (u, reference))
     same = other.shape == values.shape
@@ -146,8 +187,10 @@ def differences(grid: Grid, u: npt.ArrayLike, reference: npt.ArrayLike) -> dict[
     ratio = integrals(values) / integrals(nodes) - 1
     difference = (values - nodes)[(slice(None), *(slice(1, -1),) * grid.dim)]
     difference[np.abs(difference) < 1e-12 * np.abs(nodes).max()] = 0  # rounding in I_H is on neither side
-    mean = difference.mean(axis=0)
-    width = half_width(difference.std(axis=0, ddof=1) / math.sqrt(len(values)), len(values) - 1, 0.95)
+    mean, spread = difference.mean(axis=0), difference.std(axis=0, ddof=1)
+    width = half_width(spread / math.sqrt(len(values)), len(values) - 1, 0.95)
+    level = np.abs(nodes[(slice(None), *(slice(1, -1),) * grid.dim)].mean(axis=0))
+    inside = level > 1e-12 * level.max()
     return {
         "relative L2 error": average(errors) | {"values": errors},
         "amplitude": average(ratio) | {"values": ratio.tolist()},
@@ -156,4 +199,5 @@ def differences(grid: Grid, u: npt.ArrayLike, reference: npt.ArrayLike) -> dict[
         "nodes below": float((mean < 0).mean()),
         "nodes surely below": float((mean + width < 0).mean()),
         "nodes surely above": float((mean - width > 0).mean()),
+        "spread at nodes": float(np.quantile(spread[inside] / level[inside], _MOST)),
     }

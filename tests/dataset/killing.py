@@ -33,10 +33,10 @@ def run(folder: Path, computed: Path) -> None:
     """A job that notes each realization before it is computed."""
     original = generation.matrices_with_loads
 
-    def noted(grid, A, method):
+    def noted(grid, A, *options):
         with computed.open("a") as log:
             log.write(f"{A.sum()!r}\n")
-        return original(grid, A, method=method)
+        return original(grid, A, *options)
 
     generation.matrices_with_loads = noted
     generation.generate(load_config(None, SETTINGS), folder, resume=True)

@@ -119,3 +119,18 @@ def test_galerkin_with_loads_learns(tmp_path):
             (matrix_errors(guess, S[23:, :, :, part]) ** 2).mean() for guess in (found[..., part], mean)
         )
         assert learned < 0.3 * constant, (learned, constant)
+    _check_trust(model, grid, np.exp(Z[25]), found[-1])
+
+
+def _check_trust(model, grid, A, predicted):
+    """Doubtful elements have exact matrices and loads, the others predicted ones."""
+    estimates = model.error_estimates(grid, A)
+    trust = float(np.median(estimates))
+    K, loads = model.local_system(grid, A, trust)
+    exact, exact_loads = local_matrices(grid, A, form="galerkin", source=Problem())
+    doubtful = estimates > trust
+    assert 0 < doubtful.sum() < len(doubtful)
+    np.testing.assert_allclose(K[doubtful], exact[doubtful], rtol=0, atol=1e-12 * np.abs(exact).max())
+    np.testing.assert_allclose(loads[doubtful], exact_loads[doubtful], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(K[~doubtful], predicted[~doubtful, :, :-1], rtol=1e-4, atol=1e-6)
+    assert np.abs(K - exact)[~doubtful].max() > 1e-4

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnlod_fenics import Grid, local_matrices, solve
+from nnlod_fenics import Grid, InputError, local_matrices, solve
+from nnlod_fenics.config import load_config
+from nnlod_fenics.config.training import TrainingSettings
+from nnlod_fenics.dataset import Dataset
+from nnlod_fenics.dataset.generate import generate
+from nnlod_fenics.network import NNLOD
 from nnlod_fenics.norms import prolong
 from nnlod_fenics.solvers import Solution
-from nnlod_fenics.workflows.evaluate import compare
+from nnlod_fenics.training import train
+from nnlod_fenics.workflows.evaluate import compare, evaluate
 
 GRID = Grid(2, 4, 16, 1, coefficient=8)
 
@@ -47,3 +53,25 @@ def test_errors_of_a_network_that_is_off_by_a_factor(lod, factor):
     )
     assert errors["mean relative error of a local matrix"] == pytest.approx(abs(factor - 1))
     assert errors["largest relative error of a local matrix"] == pytest.approx(abs(factor - 1))
+
+
+def test_evaluation_of_a_model_of_the_galerkin_form(tmp_path):
+    """Data with loads make a network that predicts them; its test loss is that of training, loads included."""
+    sizes = ["grid.coarse=3", "grid.fine=12", "grid.coefficient=6", "grid.ell=1", "field.correlation_length=0.3"]
+    form, loads = "dataset.form=galerkin", "dataset.loads=true"
+    data = {
+        name: Dataset(generate(load_config(None, [*sizes, "dataset.realizations=5", *own]), tmp_path / name))
+        for name, own in {"both": [form, loads], "plain": [], "no loads": [form]}.items()
+    }
+    settings = TrainingSettings(epochs=1)
+    model = NNLOD.load(train(data["both"], tmp_path / "m", "structured", {"channels": 4, "means": 4}, settings))
+    assert model.predicts_loads and model.window.form == "galerkin"
+    found = evaluate(model, tmp_path / "e", data["both"])
+    assert found["test loss"] == pytest.approx(model.test_loss, rel=1e-3)
+    assert 0 < found["errors"]["relative L2 error, NN-LOD against Galerkin LOD"] < 1
+    assert {"spectral error |K - K_NN|", "relative L2 error, Galerkin LOD against FEM"} <= set(found["errors"])
+    assert (tmp_path / "e" / "local_matrix.png").exists()
+    with pytest.raises(InputError, match=r"dataset is of the form 'petrov-galerkin', the model of 'galerkin'\."):
+        evaluate(model, tmp_path / "f", data["plain"])
+    with pytest.raises(InputError, match=r"dataset must have loads for a model that predicts them"):
+        evaluate(model, tmp_path / "f", data["no loads"])

@@ -58,6 +58,9 @@ def test_the_files_of_one_rank(whole, tmp_path, ranks, options):
     done = run(mpirun(ranks, SCRIPT, tmp_path / "d", tmp_path / "notes", *options))
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "d") == files(whole)
+    shares = computed(tmp_path / "notes")
+    assert len(shares) == (ranks if not options else 1)  # without threads rank 0 only hands out
+    assert sum(map(len, shares)) == len(set.union(*shares)) == 100
 
 
 def test_the_galerkin_form_with_loads_has_the_files_of_one_rank(tmp_path):
@@ -66,9 +69,6 @@ def test_the_galerkin_form_with_loads_has_the_files_of_one_rank(tmp_path):
     assert done.returncode == 0, done.stderr
     alone = generate(load_config(None, [*generate_job.SETTINGS, *own]), tmp_path / "alone")
     assert files(tmp_path / "d") == files(alone)
-    shares = computed(tmp_path / "notes")
-    assert len(shares) == (ranks if not options else 1)  # without threads rank 0 only hands out
-    assert sum(map(len, shares)) == len(set.union(*shares)) == 100
 
 
 def test_blocks_do_not_change_the_bits(whole, tmp_path):

@@ -57,7 +57,9 @@ def test_sizes_of_elements(dim, form, tmp_path, rng):
     columns, errors = model.window.matrix_shape[1], []
     for grid in grids:
         exact, found = matrices(grid, Z[5:], form)[0], model.predict(grid, np.exp(Z[5:])).numpy()[0]
-        errors.append([matrix_errors(found[..., part], exact[..., part]) for part in (slice(columns), slice(columns, None))])
+        errors.append(
+            [matrix_errors(found[..., part], exact[..., part]) for part in (slice(columns), slice(columns, None))]
+        )
     np.testing.assert_allclose(errors[1], errors[0], rtol=1e-6)
     assert np.mean(errors[0][0]) < 0.5
 

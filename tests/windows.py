@@ -15,7 +15,9 @@ def padded(grid: Grid, Z: np.ndarray, form: str = PETROV_GALERKIN) -> tuple[torc
     window = Window.of(grid, form)
     width = window.layers * window.cells
     cells = np.pad(np.where(grid.active_cells, Z, 0.0), [(0, 0)] + [(width, width)] * grid.dim)
-    marks = np.broadcast_to(domain_marks(grid, window.layers), (len(Z), *(n + 2 * window.layers for n in grid.element_shape)))
+    marks = np.broadcast_to(
+        domain_marks(grid, window.layers), (len(Z), *(n + 2 * window.layers for n in grid.element_shape))
+    )
     return torch.tensor(cells, dtype=torch.float32), torch.tensor(marks, dtype=torch.float32)
 
 

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-
 from windows import cut, padded
 
 from nnlod_fenics import Grid, InputError
@@ -125,7 +124,9 @@ def test_example(tmp_path, monkeypatch):
         assert runner.run(test, out=sys.stderr.write, clear_globs=False).failed == 0
         S, model, field = (test.globs[name] for name in ("S", "model", "field"))
         with torch.no_grad():
-            expected = model.network.forward_field(*padded(model.grid, field[None] - field.mean()))[0].numpy() * np.exp(field.mean())
+            expected = model.network.forward_field(*padded(model.grid, field[None] - field.mean()))[0].numpy() * np.exp(
+                field.mean()
+            )
         assert np.linalg.norm(S - expected) < 1e-6 * np.linalg.norm(expected)
     assert found and found[0].examples
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import doctest
 import sys
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
-
 from windows import cut, padded
 
 from nnlod_fenics import Grid, InputError
@@ -154,7 +152,10 @@ class Wrong(Convolutional):
         (lambda S, Z, i: S.detach(), "that depends on its parameters, got one without a gradient"),
         (lambda S, Z, i: 0 * S + Z.sum(dim=(1, 2))[:, None, None], "pass a gradient to at least one parameter"),
         (lambda S, Z, i: S + (0 * S).sqrt(), "have finite gradients, got NaN"),
-        (lambda S, Z, i: S.reshape(3, 5), r"Z of shape \(2, 9, 9\) and domain of shape \(2, 3, 3\) in forward, which fails: RuntimeError: "),
+        (
+            lambda S, Z, i: S.reshape(3, 5),
+            r"Z of shape \(2, 9, 9\) and domain of shape \(2, 3, 3\) in forward, which fails: RuntimeError: ",
+        ),
     ],
 )
 def test_wrong_results(change, message, monkeypatch):
@@ -189,7 +190,9 @@ def test_networks_that_are_not_what_they_say():
         check_network(network, WINDOW)
     network = Convolutional(WINDOW)
     network.takes_blocks = True
-    with pytest.raises(InputError, match=r"must take Z of shape \(1, 12, 15\) and domain of shape \(1, 4, 5\) in forward, which fails"):
+    with pytest.raises(
+        InputError, match=r"must take Z of shape \(1, 12, 15\) and domain of shape \(1, 4, 5\) in forward, which fails"
+    ):
         check_network(network, WINDOW)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from windows import cut, padded, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
@@ -195,7 +194,9 @@ def test_saved_and_loaded(grid, tmp_path, rng):
     cube = Grid(2, 4, 16, 1)
     with pytest.raises(InputError, match=r"must be of the window d = .*, got d = 2, H/h = 4, H/ε = 4, ℓ = 1, Petrov"):
         NNLOD.load(tmp_path / "m", grid=cube)
-    with pytest.raises(InputError, match=r"grid for this model must be of the window d = .*, got d = 2, H/h = 4, H/ε = 4, ℓ = 1"):
+    with pytest.raises(
+        InputError, match=r"grid for this model must be of the window d = .*, got d = 2, H/h = 4, H/ε = 4, ℓ = 1"
+    ):
         loaded.solve(cube, np.ones((16, 16)))
 
 

@@ -7,7 +7,6 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-
 from windows import cut, padded, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError

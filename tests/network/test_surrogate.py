@@ -141,7 +141,9 @@ def test_transfer_starts_from_the_weights_of_another_model(data, trained, tmp_pa
 
 
 def test_transfer_from_a_model_that_comes_with_the_package(data, tmp_path):
-    with pytest.raises(InputError, match=r"'lognormal-0.5' is a 'structured' network for the window d = 2, H/h = 8, .*'paper' for d"):
+    with pytest.raises(
+        InputError, match=r"'lognormal-0.5' is a 'structured' network for the window d = 2, H/h = 8, .*'paper' for d"
+    ):
         train(data, tmp_path / "m", "paper", OPTIONS, TrainingSettings(epochs=1, init_from="lognormal-0.5"))
 
 

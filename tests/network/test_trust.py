@@ -160,7 +160,9 @@ def test_unlike_fields_are_told(estimator):
     channel[:, 4:6] += np.log(1e4)
     with torch.inference_mode():
         assert bool(torch.isinf(estimator(torch.zeros(1, 16, 16), marks())).all())
-        assert bool(torch.isinf(estimator(channel, marks()).reshape(8, 8)[2]).all())  # the elements that the channel crosses
+        assert bool(
+            torch.isinf(estimator(channel, marks()).reshape(8, 8)[2]).all()
+        )  # the elements that the channel crosses
 
 
 def test_doubtful_patches_are_computed_exactly(model):

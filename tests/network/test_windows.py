@@ -57,7 +57,9 @@ def test_sizes_of_elements(dim, form, tmp_path, rng):
     columns, errors = model.window.matrix_shape[1], []
     for grid in grids:
         exact, found = matrices(grid, Z[5:], form)[0], model.predict(grid, np.exp(Z[5:])).numpy()[0]
-        errors.append([matrix_errors(found[..., part], exact[..., part]) for part in (slice(columns), slice(columns, None))])
+        errors.append(
+            [matrix_errors(found[..., part], exact[..., part]) for part in (slice(columns), slice(columns, None))]
+        )
     np.testing.assert_allclose(errors[1], errors[0], rtol=1e-6)
     assert np.mean(errors[0][0]) < 0.5
 
@@ -96,7 +98,6 @@ def test_loads_are_source_correctors(domain, form, rng):
         exact = solve(grid, A, "lod", f, g=g, form=form, source_correctors=True).u
         plain, corrected = (model.solve(grid, A, Problem(f, g=g), source_correctors=c) for c in (False, True))
         errors = [np.linalg.norm((u - exact)[grid.active_nodes]) for u in (plain, corrected)]
-        print(domain, form, errors, np.linalg.norm(exact[grid.active_nodes]))
         assert errors[1] < bound * errors[0]
     with pytest.raises(InputError, match="source_correctors needs a model that predicts loads"):
         model_of(grid, form, loads=False).solve(grid, A, source_correctors=True)

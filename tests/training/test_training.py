@@ -392,9 +392,9 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.window, data.samples(data.validation))) == pytest.approx(
-        min(validation for _, validation in history), rel=1e-4
-    )
+    assert len(history) == 2 and evaluate_loss(
+        model.network, Blocks(data.window, data.samples(data.validation))
+    ) == pytest.approx(min(validation for _, validation in history), rel=1e-4)
 
 
 @pytest.mark.parametrize("level", [200.0, -200.0])

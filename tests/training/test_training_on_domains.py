@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
 from nnlod_fenics.config import TrainingSettings
+from nnlod_fenics.dataset.domains import draw_domain
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import build_network, matrix_errors
 from nnlod_fenics.solvers import solve
@@ -20,7 +20,7 @@ from nnlod_fenics.training import Blocks, TrainingData, train
 from nnlod_fenics.training.augment import symmetries_of, turned
 from nnlod_fenics.training.fit import evaluate_loss
 from nnlod_fenics.training.online import OnlineDataset
-from nnlod_fenics.window import Window
+from nnlod_fenics.window import Window, domain_marks
 from nnlod_fenics.workflows.evaluate import evaluate
 
 ACTIVE = np.ones((4, 6), dtype=bool)
@@ -131,6 +131,34 @@ def test_training_starts_from_the_mean_matrix(data):
     assert evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test))) < 0.5 * before
 
 
+def test_fields_with_domains_of_their_own(tmp_path):
+    """Trained, tested and refitted with the marks of each field: the losses are those of models of each domain."""
+    box = Grid(2, 4, 8, 1, coefficient=8)
+    grids = [draw_domain(box, 0.7, 0, k) for k in range(14)]
+    assert len(set(grids)) > 7
+    Z = np.random.default_rng(0).standard_normal((14, 8, 8))
+    S = np.stack([local_matrices(grid, np.exp(field)) for grid, field in zip(grids, Z, strict=True)])
+    marks = np.stack([domain_marks(grid) for grid in grids])
+    arrays = [(Z[part], S[part], marks[part]) for part in (slice(8), slice(8, 11), slice(11, 14))]
+    data = TrainingData(box, *arrays, {"field": {}})
+    settings = TrainingSettings(epochs=4, batch_size=16, augment=True)
+    model = NNLOD.load(train(data, tmp_path / "m", "structured", OPTIONS["structured"], settings))
+    squares, active = [], []
+    for k in range(11, 14):
+        squares.append(matrix_errors(model.local_matrices(grids[k], np.exp(Z[k])), S[k]) ** 2)
+        active.append(grids[k].active.ravel())
+        estimates = model.error_estimates(grids[k], np.exp(Z[k]))
+        assert np.array_equal(estimates > 0, active[-1])
+    assert model.test_loss == pytest.approx(np.concatenate(squares)[np.concatenate(active)].mean(), rel=1e-4)
+    history = json.loads((tmp_path / "m" / "loss.json").read_text())
+    assert history[-1]["train"] < history[0]["train"]
+    swapped = replace(data, test=(Z[11:], S[11:], np.roll(marks[11:], 1, axis=0)))
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(
+            evaluate_loss(model.network, Blocks(data.window, data.samples(swapped.test))), model.test_loss, rtol=1e-2
+        )
+
+
 def test_fresh_realizations():
     law = make_field({"correlation_length": 0.5}, 2, GRID.coefficient, GRID.lengths)
     Z, S = OnlineDataset(GRID, law, seed=3, realizations=2).arrays(range(2))
@@ -159,7 +187,9 @@ def test_samples_of_elements_that_are_no_cubes_are_turned_by_their_own_symmetrie
 
 def test_elements_that_are_no_cubes(tmp_path):
     grid = Grid(2, 4, 8, 1, 8, (1.0, 3.0))
-    with pytest.raises(InputError, match=r"needs coarse elements that are cubes, got sides in the ratio \(0\.577.*, 1\.732"):
+    with pytest.raises(
+        InputError, match=r"needs coarse elements that are cubes, got sides in the ratio \(0\.577.*, 1\.732"
+    ):
         build_network("structured", Window.of(grid))
     model = NNLOD.load(train(data_on(grid), tmp_path / "m", "paper", OPTIONS["paper"], TrainingSettings(epochs=1)))
     assert model.grid == grid

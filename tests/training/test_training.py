@@ -332,7 +332,7 @@ def test_the_average_of_the_weights_is_kept(data, tmp_path):
     expected = 0.9 * (0.9 * last[0] + 0.1 * last[1]) + 0.1 * last[2]
     average = _last_checkpoint(tmp_path / "averaged")["average.module.matrix.head.weight"]
     torch.testing.assert_close(average, expected)
-    kept = load_tensors(tmp_path / "averaged" / "weights.safetensors")["matrix.weight"]
+    kept = load_tensors(tmp_path / "averaged" / "weights.safetensors")["matrix.head.weight"]
     assert torch.equal(kept, average) and not torch.allclose(kept, last[2], rtol=1e-4, atol=0)
 
 

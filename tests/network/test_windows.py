@@ -98,7 +98,6 @@ def test_loads_are_source_correctors(domain, form, rng):
         exact = solve(grid, A, "lod", f, g=g, form=form, source_correctors=True).u
         plain, corrected = (model.solve(grid, A, Problem(f, g=g), source_correctors=c) for c in (False, True))
         errors = [np.linalg.norm((u - exact)[grid.active_nodes]) for u in (plain, corrected)]
-        print(domain, form, errors, np.linalg.norm(exact[grid.active_nodes]))
         assert errors[1] < bound * errors[0]
     with pytest.raises(InputError, match="source_correctors needs a model that predicts loads"):
         model_of(grid, form, loads=False).solve(grid, A, source_correctors=True)

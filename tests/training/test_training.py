@@ -328,11 +328,11 @@ def test_the_average_of_the_weights_is_kept(data, tmp_path):
             checkpoint_minutes=0,
         )
         train(data, tmp_path / name, "structured", OPTIONS, settings)
-    last = [_last_checkpoint(tmp_path / name)["network.matrix.weight"] for name in "123"]
+    last = [_last_checkpoint(tmp_path / name)["network.matrix.head.weight"] for name in "123"]
     expected = 0.9 * (0.9 * last[0] + 0.1 * last[1]) + 0.1 * last[2]
-    average = _last_checkpoint(tmp_path / "averaged")["average.module.matrix.weight"]
+    average = _last_checkpoint(tmp_path / "averaged")["average.module.matrix.head.weight"]
     torch.testing.assert_close(average, expected)
-    kept = load_tensors(tmp_path / "averaged" / "weights.safetensors")["matrix.weight"]
+    kept = load_tensors(tmp_path / "averaged" / "weights.safetensors")["matrix.head.weight"]
     assert torch.equal(kept, average) and not torch.allclose(kept, last[2], rtol=1e-4, atol=0)
 
 
@@ -392,9 +392,9 @@ def test_divergence_ends_the_training_and_keeps_the_best_weights(data, tmp_path)
         train(data, tmp_path, "paper", {"widths": [20]}, settings)
     model = NNLOD.load(tmp_path)
     history = losses(tmp_path)
-    assert len(history) == 2 and evaluate_loss(model.network, Blocks(data.window, data.samples(data.validation))) == pytest.approx(
-        min(validation for _, validation in history), rel=1e-4
-    )
+    assert len(history) == 2 and evaluate_loss(
+        model.network, Blocks(data.window, data.samples(data.validation))
+    ) == pytest.approx(min(validation for _, validation in history), rel=1e-4)
 
 
 @pytest.mark.parametrize("level", [200.0, -200.0])

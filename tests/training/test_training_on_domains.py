@@ -12,6 +12,7 @@ from windows import cut, samples
 
 from nnlod_fenics import NNLOD, Grid, InputError, local_matrices
 from nnlod_fenics.config import TrainingSettings
+from nnlod_fenics.dataset.domains import draw_domain
 from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import build_network, matrix_errors
 from nnlod_fenics.solvers import solve
@@ -19,7 +20,7 @@ from nnlod_fenics.training import Blocks, TrainingData, train
 from nnlod_fenics.training.augment import symmetries_of, turned
 from nnlod_fenics.training.fit import evaluate_loss
 from nnlod_fenics.training.online import OnlineDataset
-from nnlod_fenics.window import Window
+from nnlod_fenics.window import Window, domain_marks
 from nnlod_fenics.workflows.evaluate import evaluate
 
 ACTIVE = np.ones((4, 6), dtype=bool)
@@ -128,6 +129,31 @@ def test_training_starts_from_the_mean_matrix(data):
     before = evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test)))
     network.start_from(*Blocks(WINDOW, samples(GRID, *data.train), GRID.coarse)[torch.arange(8)])
     assert evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test))) < 0.5 * before
+
+
+def test_fields_with_domains_of_their_own(tmp_path):
+    """Trained, tested and refitted with the marks of each field: the losses are those of models of each domain."""
+    box = Grid(2, 4, 8, 1, coefficient=8)
+    grids = [draw_domain(box, 0.7, 0, k) for k in range(14)]
+    assert len(set(grids)) > 7
+    Z = np.random.default_rng(0).standard_normal((14, 8, 8))
+    S = np.stack([local_matrices(grid, np.exp(field)) for grid, field in zip(grids, Z, strict=True)])
+    marks = np.stack([domain_marks(grid) for grid in grids])
+    arrays = [(Z[part], S[part], marks[part]) for part in (slice(8), slice(8, 11), slice(11, 14))]
+    data = TrainingData(box, *arrays, {"field": {}})
+    settings = TrainingSettings(epochs=4, batch_size=16, augment=True)
+    model = NNLOD.load(train(data, tmp_path / "m", "structured", OPTIONS["structured"], settings))
+    squares, active = [], []
+    for k in range(11, 14):
+        squares.append(matrix_errors(model.local_matrices(grids[k], np.exp(Z[k])), S[k]) ** 2)
+        active.append(grids[k].active.ravel())
+        estimates = model.error_estimates(grids[k], np.exp(Z[k]))
+        assert np.array_equal(estimates > 0, active[-1])
+    assert model.test_loss == pytest.approx(np.concatenate(squares)[np.concatenate(active)].mean(), rel=1e-4)
+    history = json.loads((tmp_path / "m" / "loss.json").read_text())
+    assert history[-1]["train"] < history[0]["train"]
+    swapped = data.samples((Z[11:], S[11:], np.roll(marks[11:], 1, axis=0)))
+    assert evaluate_loss(model.network, Blocks(data.window, swapped)) != pytest.approx(model.test_loss, rel=1e-2)
 
 
 def test_fresh_realizations():

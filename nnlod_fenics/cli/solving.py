@@ -37,10 +37,18 @@ Form = Annotated[
 ]
 
 
+def _number_or_name(text: str | None) -> str | float | None:
+    """An exponent, or the name of a mean."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
+
+
 @app.command(short_help="Solve one problem by FEM, PG-LOD or NN-LOD.")
 @once
 def solve(
-    method: Annotated[str, typer.Option(help="fem, lod or nn.")] = "lod",
+    method: Annotated[str, typer.Option(help="fem, averaged, lod or nn.")] = "lod",
     config: Annotated[Path | None, typer.Option(help="TOML file with the settings; the demo's if omitted.")] = None,
     coefficient: Annotated[
         Path | None,
@@ -71,6 +79,16 @@ def solve(
         ),
     ] = False,
     form: Form = None,
+    refine: Annotated[
+        int | None, typer.Option(help="Elements for each coarse element along an axis, for method averaged.")
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="How the coefficient is averaged, for method averaged: geometric (default), harmonic, arithmetic, the "
+            "exponent of a power mean, or effective: tensors from periodic cell problems."
+        ),
+    ] = None,
     ell: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +124,7 @@ def solve(
 
     settings = read_settings(config, overrides, whole_grid=False, allow_import=allow_import)
     options: dict[str, Any] = {"trust": trust, "source_correctors": source_correctors, "reconstruct": reconstruct}
-    options |= {"form": form, "ell": ell}
+    options |= {"form": form, "ell": ell, "refine": refine, "mean": _number_or_name(mean)}
     solution = solve_problem(
         settings,
         output,

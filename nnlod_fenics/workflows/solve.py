@@ -55,7 +55,7 @@ def solve_problem(
         config: Settings: the grid, the problem, and the law of a drawn coefficient. What they do not state of the grid
             is the model's, or follows from the shape of the coefficient in the file (:meth:`Grid.for_coefficient`).
         output: Folder to write.
-        method: ``"fem"``, ``"lod"``, ``"nn"``, or a registered one.
+        method: ``"fem"``, ``"averaged"``, ``"lod"``, ``"nn"``, or a registered one.
         coefficient: File with A on T_ε; drawn if None.
         dataset: Name of the coefficient in a file of several.
         seed: Seed of a drawn coefficient; that of the settings if None.
@@ -66,7 +66,7 @@ def solve_problem(
         render: Whether to make a three-dimensional picture with PyVista, d = 2 or 3.
         correctors: Numbers of elements whose correctors are written too, for ``"lod"``.
         **options: Of the method, see :func:`nnlod_fenics.solvers.make_solver`: ``trust``, ``source_correctors``,
-            ``reconstruct``, ``form`` and ``ell``.
+            ``reconstruct``, ``form``, ``ell``, ``refine`` and ``mean``.
 
     Returns:
         The solution.
@@ -187,7 +187,7 @@ def _description(
 
 
 def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
-    method, grid, A = solution.method, solution.grid, solution.A
+    method, grid, A = solution.method, _shown(solution), solution.A
     named, drawn = {f"u_{method}": solution.u}, {NAMES[method]: solution.u}
     if solution.u_fine is not None and solution.u_fine is not solution.u:
         named[f"u_fine_{method}"] = drawn[f"{NAMES[method]}, reconstructed"] = solution.u_fine
@@ -209,6 +209,14 @@ def _write(folder: Path, solution: Solution, formats: Sequence[str]) -> None:
         figures.plot_solutions(folder / "solution.png", drawn, grid=grid)
 
 
+def _shown(solution: Solution) -> Grid:
+    """The grid for files and figures: its coarse nodes, or the fine ones, carry u."""
+    grid, mesh = solution.grid, solution.mesh
+    if mesh is None:
+        return grid
+    return Grid(grid.dim, mesh.coarse, grid.fine, grid.ell, grid.coefficient, grid.lengths, grid.dirichlet, mesh.active)
+
+
 def _write_correctors(folder: Path, grid: Grid, element: int, phi: npt.NDArray[np.float64]) -> None:
     """The correctors of an element: on its padded patch as arrays, on all of D for ParaView, and as a picture."""
     content: dict[str, Any] = {"phi": phi, "element": element} | grid.as_dict()
@@ -222,7 +230,7 @@ def _write_correctors(folder: Path, grid: Grid, element: int, phi: npt.NDArray[n
 def _render(folder: Path, solution: Solution) -> None:
     from nnlod_fenics.output.surfaces import render_coefficient, render_solution
 
-    grid = solution.grid
+    grid = _shown(solution)
     if grid.dim == 1:
         raise InputError("render needs d = 2 or 3, got d = 1.")
     render_solution(folder / "surface.png", solution.u, grid=grid)

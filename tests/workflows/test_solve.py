@@ -58,6 +58,20 @@ def test_a_grid_that_does_not_fit_the_coefficient(files, name, stated, message):
     assert not (files / "s").exists()
 
 
+def test_a_solution_on_a_mesh_in_between_is_written(files):
+    """Method averaged on half the elements' width: u is on neither T_H nor T_h."""
+    grid = Grid(2, 3, 24, 1, 12)
+    stated = settings("grid.ell=1")
+    solution = solve_problem(
+        stated, files / "s", "averaged", files / "A.npy", refine=2, mean="effective", formats=("vtkhdf", "xdmf")
+    )
+    np.testing.assert_array_equal(solution.u, solve(grid, A, "averaged", refine=2, mean="effective").u)
+    assert np.load(files / "s" / "u_averaged.npy").shape == (7, 7)
+    with h5py.File(files / "s" / "coarse_solution.vtkhdf") as file:
+        np.testing.assert_array_equal(file["VTKHDF/PointData/u_averaged"][:].ravel(), solution.u.ravel())
+    assert (files / "s" / "u_averaged.xdmf").exists() and (files / "s" / "solution.png").stat().st_size > 3000
+
+
 def test_correctors_are_written(files):
     solve_problem(settings("grid.ell=1"), files / "s", coefficient=files / "A.npy", correctors=[0, 4])
     grid = Grid(2, 3, 24, 1, 12)

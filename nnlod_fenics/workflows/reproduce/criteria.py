@@ -67,17 +67,26 @@ ANSWERS = (SHOWN, NOT_SHOWN, NOT_DECIDED, NOT_EXAMINED)
 
 Array = npt.NDArray[np.float64]
 Results = Mapping[str, dict[str, Any]]
+"""Results by experiment, see :func:`nnlod_fenics.workflows.reproduce.results.collect`."""
 Interval = Mapping[str, float]
-Parts = Sequence[tuple[float, Array]]  # factors and samples of logarithms
-Judge = Callable[[str, str, Results], tuple[str, str]]  # experiment, network, results by name -> answer, evidence
+Parts = Sequence[tuple[float, Array]]
+"""Factors and samples of logarithms, for a combination of their means."""
+Judge = Callable[[str, str, Results], tuple[str, str]]
+"""From experiment, network and results to an answer and its evidence."""
 
-CLOSE = 1.5  # factor between two losses that are called close
-GOOD_MEAN = 0.05  # relative L² distance of means that are called close
-BIASED = 0.005  # relative error of ∫u from which on a solution is called biased
-_MAJORITY = 0.5  # share of fields that is called the rule
-EQUAL = 0.01  # relative difference of means that are called equal
+CLOSE = 1.5
+"""Factor between two losses that are called close."""
+GOOD_MEAN = 0.05
+"""Relative L² distance of means that are called close."""
+BIASED = 0.005
+"""Relative error of ∫u from which on a solution is called biased."""
+EQUAL = 0.01
+"""Relative difference of means that are called equal."""
 HALF_ORDER = 10**0.5
-CONSISTENT = 0.9  # share of inner nodes that is called the whole domain
+"""Half an order of magnitude."""
+CONSISTENT = 0.9
+"""Share of the inner nodes that is called the whole domain."""
+_MAJORITY = 0.5  # share of fields that is called the rule
 
 
 # -- numbers -----------------------------------------------------------------------------------------

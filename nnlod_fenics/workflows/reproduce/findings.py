@@ -22,7 +22,7 @@ class Verdict:
 
     Attributes:
         network: The network.
-        answer: One of :data:`ANSWERS`.
+        answer: One of :data:`nnlod_fenics.workflows.reproduce.criteria.ANSWERS`.
         evidence: The numbers.
     """
 

@@ -191,8 +191,8 @@ def test_solve_by_all_methods_and_sources_of_the_coefficient(work, tmp_path):
     fails(nnlod("solve", "--coefficient", "A.npy", "--seed", "1", *GRID, cwd=tmp_path), "exclude each other")
     # a default that is stated is a statement
     nn = ["solve", "--method", "nn", "--coefficient", "A.npy", "--model", work / "model"]
-    fails(nnlod(*nn, "-s", "grid.coarse=2", cwd=tmp_path), "it cannot be used for")
-    fails(nnlod(*nn, "-s", "grid.fine=128", cwd=tmp_path), "it cannot be used for")
+    fails(nnlod(*nn, "-s", "grid.coarse=2", cwd=tmp_path), "grid for this model must be of the window")
+    fails(nnlod(*nn, "-s", "grid.fine=128", cwd=tmp_path), "grid for this model must be of the window")
     assert nnlod(*nn, "-s", "grid.coarse=4", "-o", "nn-4", cwd=tmp_path).returncode == 0
     fails(nnlod("solve", "--coefficient", "none.npy", cwd=tmp_path), "does not exist")
     fails(nnlod("solve", "--method", "nn", *GRID, cwd=tmp_path), "comes with the package")

@@ -132,7 +132,7 @@ def test_trust(nnlod, made, tmp_path):
 def test_a_model_and_settings_that_contradict_it(nnlod, made, tmp_path):
     network = ["solve", "--method", "nn", "--model", made / "model", "--coefficient", made / "A.npy"]
     works(nnlod(*network, *GRID, "-o", "same", cwd=tmp_path))
-    fails(nnlod(*network, *GRID, "-s", "grid.ell=2", cwd=tmp_path), "model is of grid")
+    fails(nnlod(*network, *GRID, "-s", "grid.ell=2", cwd=tmp_path), "grid for this model must be of the window")
     fails(nnlod("solve", "--model", made / "model", *GRID, cwd=tmp_path), "model does not apply to method 'lod'")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nnlod_fenics.dataset import Dataset
@@ -29,6 +29,6 @@ def extend(source: Dataset, folder: Path, realizations: int) -> None:
     for block in range(len(source) // header.block):  # whole ones
         if not block_path(folder, block).exists():
             members = header.members(block)
-            source.arrays(members)  # compares the checksums
-            content = {part.name: source.column(part.name, members) for part in fields(Block)}
-            write_block(folder, header, block, Block(**content))
+            parameters, origin = (source.column(name, members) for name in ("parameters", "origin"))
+            Z, S, *marks = source.arrays(members)
+            write_block(folder, header, block, Block(Z, S, parameters, origin, *marks))

@@ -150,5 +150,15 @@ if not arguments.only_evaluate:
     generate(config, arguments.data / "data", resume=True)
     if not arguments.only_data:
         make_model()
+        model = NNLOD.load(arguments.output / name)
+        A = config.make_field().sample(0, 0, stage=Stream.FRESH).A
+        u, exact = (
+            solve(model.grid, A, method, **more).u
+            for method, more in (
+                ("nn", {"model": model, "source_correctors": True}),
+                ("lod", {"form": model.window.form}),
+            )
+        )
+        print(f"relative L2 error of NN-LOD against exact local matrices: {relative_l2(u, exact):.2e}")
 else:
     evaluate_all()

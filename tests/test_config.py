@@ -17,6 +17,7 @@ from nnlod_fenics.fields import make_field
 from nnlod_fenics.network import build_network
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.training import PAPER, TrainingSettings
+from nnlod_fenics.window import Window
 
 PRESETS = sorted((Path(__file__).parents[1] / "demos" / "config").glob("*.toml"))
 
@@ -314,5 +315,5 @@ def test_every_setting_is_described():
 def test_options_of_networks_are_described():
     (options,) = (entry for entry in describe_settings()["network"] if entry.key == "options")
     for name in ("structured", "paper"):
-        network = type(build_network(name, Grid(2, 4, 8, 1, 8)))
+        network = type(build_network(name, Window(2, 2, 2, 1)))
         assert all(key in options.description for key in list(inspect.signature(network).parameters)[1:])

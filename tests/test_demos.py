@@ -17,6 +17,9 @@ SMALLEST = {
     "compress_field.py": ["--coarse", "8", "--fine", "32"],
     "train_surrogate.py": ["--realizations", "10", "--epochs", "2"],
     "train_shipped_models.py": ["--realizations", "10", "--epochs", "1", "--output", "out_train_shipped_models/models"],
+    "train_universal_models.py": [
+        *("--realizations", "10", "--epochs", "1", "--output", "out_train_universal_models/models")
+    ],
     "trust.py": [],
     "aquifer.py": ["--coarse", "12", "--cells", "4"],
     "reservoir.py": ["--size", "10", "15", "--layers", "0:5", "35:40"],
@@ -48,7 +51,7 @@ def test_demo(name, tmp_path):
     assert error is not None and 0 < float(error[1]) < bound, output
     assert list(tmp_path.iterdir()) == [tmp_path / f"out_{name.removesuffix('.py')}"]
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (DEMOS / name).read_text(encoding="utf-8"))
-    assert bool(shown) == (name != "train_shipped_models.py")
+    assert bool(shown) == (name not in ("train_shipped_models.py", "train_universal_models.py"))
     for picture in shown:
         assert (tmp_path / picture).is_file(), f"{name} shows {picture}, which it did not write"
 

@@ -267,7 +267,7 @@ LAWS_IN_TOML = [
 def test_the_universal_family():
     config = load_config(UNIVERSAL)
     grid, law = config.make_grid(), config.make_field()
-    assert (grid.cells_per_element, grid.ratio, grid.ell) == (4, 8, 2)
+    assert (grid.cells_per_element, grid.ratio, grid.ell) == (4, 8, 1)
     assert law.sample(0, 0).Z.shape == (64, 64)
     few = make_field(config.field, 2, 16, None, 1 / 16)
     samples = drawn(few, 100)

@@ -274,5 +274,5 @@ def test_bad_settings(changes, message):
 def test_bad_models():
     with pytest.raises(InputError, match="model must be given"):
         monte_carlo(GRID, LevelLaw(), SETTINGS)
-    with pytest.raises(InputError, match="model is of grid"):
+    with pytest.raises(InputError, match="grid for this model must be of the window"):
         monte_carlo(Grid(1, 4, 16, 1), LevelLaw(), SETTINGS, wrong_model())

@@ -68,8 +68,8 @@ class NetworkSection(Settings):
     name: str = Field(default="structured", description="structured, paper, or the name of a registered one")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="options of the network: channels, means, embed_depth, mix_depth, head_depth, loads of structured; widths "
-        "of paper",
+        description="options of the network: channels, means, embed_depth, mix_depth, head_depth, loads of structured; "
+        "widths of paper",
     )
 
 

@@ -303,7 +303,7 @@ def test_odd_checkpoints(data, tmp_path, change):
     old = {key: value for key, value in good.items() if key not in ("digest", "checksum")}  # as version 0.1 wrote it
     for content in (good, old):
         path.write_text(json.dumps(content | change if change and isinstance(change, dict) else change))
-        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* and cannot be resumed|of version 0\.1"):
+        with pytest.raises(InputError, match=r"training\.json' is damaged|another .* be resumed|of version 0\.1"):
             train(data, tmp_path, "structured", OPTIONS, settings, resume=True)
 
 

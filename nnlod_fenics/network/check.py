@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.network.windows import pad_cells, windows
-from nnlod_fenics.window import GIVEN, INSIDE, NATURAL, Window
+from nnlod_fenics.window import GALERKIN, GIVEN, INSIDE, NATURAL, Window
 
 __all__ = ["check_network", "trial_windows"]
 
@@ -32,9 +32,10 @@ def check_network(network: Any, window: Window) -> None:
 
     Raises:
         InputError: If it is no module with parameters to train; if ``forward`` fails, or returns anything but a finite
-            tensor of the right shape, or mixes the entries of a batch; if no gradient arrives at the parameters; if
-            ``homogeneous`` is set and S(Z + c) = e^c S(Z) does not hold, or ``takes_blocks``, or there is a
-            ``forward_field``, and their matrices are not those of the single windows.
+            tensor of the right shape, or mixes the entries of a batch; if no gradient arrives at the parameters; if the
+            matrices are to be of the Galerkin form and are not symmetric; if ``homogeneous`` is set and
+            S(Z + c) = e^c S(Z) does not hold, or ``takes_blocks``, or there is a ``forward_field``, and their matrices
+            are not those of the single windows.
     """
     name = f"network {type(network).__name__}"
     if not isinstance(network, nn.Module):
@@ -53,6 +54,8 @@ def check_network(network: Any, window: Window) -> None:
         S = S.detach()
         with torch.no_grad():
             _check_entries(name, network, window, Z, domain, S)
+            if window.form == GALERKIN:
+                _check_symmetry(name, S[..., : window.matrix_shape[1]])
             if getattr(network, "homogeneous", False):
                 _check_homogeneity(name, network, window, Z, domain, S)
             box = (3, *(2,) * (window.dim - 1))
@@ -148,6 +151,15 @@ def _check_entries(name: str, network: nn.Module, window: Window, Z: Tensor, dom
                 f"{name} must return for an entry of a batch what depends on that entry only, got a relative change by "
                 f"{difference:.1e} in entry {k} when entry {1 - k} changed."
             )
+
+
+def _check_symmetry(name: str, K: Tensor) -> None:
+    """Whether element energy matrices are symmetric: the coarse solve reads one half of what they add up to."""
+    if (difference := _difference(K.mT, K)) > _TOLERANCE:
+        raise InputError(
+            f"{name} must return symmetric matrices in the Galerkin form, got a relative difference of "
+            f"{difference:.1e} to their transposes."
+        )
 
 
 def _check_homogeneity(name: str, network: nn.Module, window: Window, Z: Tensor, domain: Tensor, S: Tensor) -> None:

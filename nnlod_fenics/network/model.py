@@ -20,7 +20,15 @@ from nnlod_fenics.lod.coarse import CoarseSolver, apply_local, coarse_operator, 
 from nnlod_fenics.lod.local import local_matrices
 from nnlod_fenics.network.registry import build_network, forward_of_field
 from nnlod_fenics.network.shipped import find_model
-from nnlod_fenics.network.storage import ERRORS, WEIGHTS, has_estimator, load_weights, read_model, save_model
+from nnlod_fenics.network.storage import (
+    ERRORS,
+    WEIGHTS,
+    has_estimator,
+    load_weights,
+    read_model,
+    save_model,
+    window_of,
+)
 from nnlod_fenics.network.trust import ErrorEstimator, check_trust, load_estimator
 from nnlod_fenics.network.windows import active_cells, level_of, nodes_of_patches, pad_cells, pad_marks, windows
 from nnlod_fenics.problem import Problem, Source
@@ -95,13 +103,9 @@ class NNLOD:
         """
         path = find_model(folder)
         description = read_model(path)
-        own = _grid(path, description["grid"])
-        form = description.get("window", {}).get("form", PETROV_GALERKIN)
-        window = Window.of(own, form)
-        if description.get("window", window.as_dict()) != window.as_dict():
-            raise InputError(f"model {str(folder)!r} is damaged: its window is not that of its grid.")
+        own, window = window_of(path, description)
         if grid is not None:
-            window.check(Window.of(grid, form), f"grid for model {str(folder)!r}")
+            window.check(Window.of(grid, window.form), f"grid for model {str(folder)!r}")
         if network is None:
             network = build_network(description["network"]["name"], window, **description["network"]["options"])
         checksums = description.get("checksums", {})
@@ -109,7 +113,7 @@ class NNLOD:
         place, estimator = find_device(device, "device"), None
         if has_estimator(path, description):
             estimator = load_estimator(path, window, checksums.get(ERRORS))
-        return cls(own, network.to(place), description, None if estimator is None else estimator.to(place), form)
+        return cls(own, network.to(place), description, None if estimator is None else estimator.to(place), window.form)
 
     def save(self, folder: str | Path) -> Path:
         """Write a model folder.
@@ -462,10 +466,3 @@ def _is_homogeneous(network: nn.Module) -> bool:
 def _as_tensor(values: npt.NDArray[np.float64]) -> Tensor:
     """One field as a batch; a copy, for PyTorch takes no arrays that are read-only or run backwards."""
     return torch.from_numpy(values[None].copy())
-
-
-def _grid(folder: Path, given: dict[str, Any]) -> Grid:
-    try:
-        return Grid.from_dict(given)
-    except (InputError, TypeError, ValueError) as error:
-        raise InputError(f"model {str(folder)!r} is damaged: its grid is none ({str(error).rstrip('.')}).") from None

@@ -7,8 +7,8 @@ from typing import Any
 
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.storage import DESCRIPTION, read_model
-from nnlod_fenics.window import PETROV_GALERKIN, Window
+from nnlod_fenics.network.storage import DESCRIPTION, read_model, window_of
+from nnlod_fenics.window import Window
 
 __all__ = ["find_model", "find_shipped", "shipped_models"]
 
@@ -47,9 +47,8 @@ def find_shipped(grid: Grid, field: dict[str, Any] | None) -> Path:
     """
     for folder in shipped_models().values():
         description = read_model(folder)
-        form = description.get("window", {}).get("form", PETROV_GALERKIN)
-        own = Window.of(Grid.from_dict(description["grid"]), form)
-        if own == Window.of(grid, form) and field in (None, description["training_set"]["field"]):
+        _, own = window_of(folder, description)
+        if own == Window.of(grid, own.form) and field in (None, description["training_set"]["field"]):
             return folder
     law = "" if field is None else f" and field {field}"
     raise InputError(

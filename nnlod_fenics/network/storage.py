@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.grid import Grid
 from nnlod_fenics.runtime.files import is_file, read_json, write_bytes, write_json
+from nnlod_fenics.window import PETROV_GALERKIN, Window
 
 __all__ = [
     "DESCRIPTION",
@@ -26,6 +28,7 @@ __all__ = [
     "read_model",
     "save_model",
     "save_tensors",
+    "window_of",
 ]
 
 MODEL_VERSION = 3
@@ -107,6 +110,27 @@ def save_model(
     if estimator is None:
         (folder / ERRORS).unlink(missing_ok=True)  # those of the model before
     return written
+
+
+def window_of(folder: Path, description: dict[str, Any]) -> tuple[Grid, Window]:
+    """The grid that a model was trained on, and the window that it serves.
+
+    Args:
+        folder: Its folder, for errors.
+        description: What :func:`read_model` found; version 0.1 states no window, and knows one form only.
+
+    Raises:
+        InputError: If they are none, or do not belong together.
+    """
+    try:
+        grid = Grid.from_dict(description["grid"])
+    except (InputError, TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise InputError(f"model {str(folder)!r} is damaged: its grid is none ({reason}).") from None
+    window = Window.of(grid, description.get("window", {}).get("form", PETROV_GALERKIN))
+    if description.get("window", window.as_dict()) != window.as_dict():
+        raise InputError(f"model {str(folder)!r} is damaged: its window is not that of its grid.")
+    return grid, window
 
 
 def has_estimator(folder: Path, description: dict[str, Any]) -> bool:

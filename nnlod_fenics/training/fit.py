@@ -22,7 +22,7 @@ from nnlod_fenics.network.loss import count_matrices, relative_loss
 from nnlod_fenics.network.model import NNLOD
 from nnlod_fenics.network.registry import NETWORKS, build_network, check_network, count_parameters
 from nnlod_fenics.network.shipped import find_model
-from nnlod_fenics.network.storage import DESCRIPTION, ERRORS, WEIGHTS, load_weights, read_model, save_model
+from nnlod_fenics.network.storage import DESCRIPTION, ERRORS, WEIGHTS, load_weights, read_model, save_model, window_of
 from nnlod_fenics.network.windows import active_cells, level_of
 from nnlod_fenics.runtime.devices import sharing_cores
 from nnlod_fenics.runtime.files import write_json
@@ -341,9 +341,7 @@ def _initialise(module: nn.Module, name: str, window: Window, model: str) -> Non
     """Transfer learning: start from the weights of another model."""
     source = find_model(model)
     description = read_model(source)
-    own = Window.of(Grid.from_dict(description["grid"]))
-    if "window" in description:
-        own = Window.from_dict(description["window"])
+    _, own = window_of(source, description)
     if description["network"]["name"] != name or own != window:
         given = f"{description['network']['name']!r} network for the window {own}"
         raise InputError(f"init_from {model!r} is a {given}, the one to train is {name!r} for {window}.")

@@ -209,3 +209,24 @@ def test_fields_in_another_order_are_refused(order):
 
     with pytest.raises(InputError, match=r"must return from forward_field for 3 x 2 elements at once, x fastest, what"):
         check_network(Field(WINDOW), WINDOW)
+
+
+def test_matrices_of_the_galerkin_form_must_be_symmetric():
+    """The coarse solve reads one half only: half of an unsymmetric matrix would be ignored without a word."""
+
+    class Unsymmetric(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(9, 16)
+
+        def forward(self, Z, domain):
+            K = self.layer(Z.flatten(1)).unflatten(1, (4, 4))
+            return K + K.mT if self.symmetric else K
+
+    window, network = Window(1, 3, 3, 1, "galerkin"), Unsymmetric()
+    network.layer = nn.Linear(window.num_cells, 16)
+    network.symmetric = True
+    check_network(network, window)
+    network.symmetric = False
+    with pytest.raises(InputError, match=r"must return symmetric matrices in the Galerkin form, got a relative diff"):
+        check_network(network, window)

@@ -18,6 +18,9 @@ COERCIVITY = 1e-3
 """Predicted K_E minus this multiple of min_E A times the Q1 stiffness matrix of E is positive semidefinite."""
 
 
+_LARGEST_FACTOR = 3.0  # of the logarithm of what is learned of a node's scale, so that no step makes matrices overflow
+
+
 def _exactly(x: Tensor, module: nn.Module) -> Tensor:
     """Float64 unless in training: sums are then zero, and matrices positive, to its rounding."""
     return x if module.training else x.double()
@@ -50,12 +53,13 @@ class SumFreeHead(nn.Module):
         """Make a matrix the constant part."""
         self.head.set_bias(mean)
 
-    def forward(self, features: Tensor, nodes: Tensor, scale: Tensor, least: Tensor) -> Tensor:
+    def forward(self, features: Tensor, nodes: Tensor, levels: Tensor, scale: Tensor, least: Tensor) -> Tensor:
         """Predict local matrices.
 
         Args:
             features: Oriented features, shape ``(n, channels·|G|)``.
             nodes: Which nodes of the patch exist, as 0 and 1, shape ``(n, (2ℓ+2)^d, 1)``; none for elements outside D.
+            levels: Means of log A around these nodes, relative to that of the element, same shape; of no account here.
             scale: Logarithm of the unit of the matrix, shape ``(n, 1)``.
             least: Logarithm of the least coefficient on the element, same shape; of no account here.
 
@@ -68,7 +72,12 @@ class SumFreeHead(nn.Module):
 
 
 class EnergyHead(nn.Module):
-    """Element energy matrices of the Galerkin form: K = FFᵀ + γ min_E A K_Q1, F with zero sums over existing nodes.
+    """Element energy matrices of the Galerkin form: K = FFᵀ + γ min_E A K_Q1, F = D P M with zero sums over nodes.
+
+    D is a scale for each node: the root of the geometric mean of A around it, times a learned factor. P projects
+    orthogonally to D 1, so that sums are zero and what is large at conductive nodes does not spill over to poor ones. M
+    is of the features. Without D one M has to have entries of many sizes where conductive and poor elements meet, and u
+    depends on the small ones.
 
     Whatever the weights, K is symmetric, positive semidefinite, zero for constants and outside D; and the coarse matrix
     is at least γ times that of Q1 elements with the least value of A on each, so that it is coercive with a known
@@ -85,6 +94,7 @@ class EnergyHead(nn.Module):
         super().__init__()
         size = 2 * window.ell + 2
         self.head = MatrixHead(window.dim, channels, size, size, gain=0.1)
+        self.scales = MatrixHead(window.dim, channels, size, 1, gain=0.1)
         self.register_buffer("stiffness", torch.from_numpy(COERCIVITY * _q1_stiffness(window)), persistent=False)
 
     def start_from(self, mean: Tensor) -> None:
@@ -93,15 +103,20 @@ class EnergyHead(nn.Module):
         root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
         self.head.set_bias(root.to(mean.dtype))
 
-    def forward(self, features: Tensor, nodes: Tensor, scale: Tensor, least: Tensor) -> Tensor:
+    def forward(self, features: Tensor, nodes: Tensor, levels: Tensor, scale: Tensor, least: Tensor) -> Tensor:
         """Predict element energy matrices, see :meth:`SumFreeHead.forward`.
 
         Returns:
             Shape ``(n, (2ℓ+2)^d, (2ℓ+2)^d)``; in float64 unless in training: in single precision rounding would leave
             nothing of the least eigenvalues.
         """
-        M, nodes, scale, least = (_exactly(x, self) for x in (self.head(features), nodes, scale, least))
-        F = sum_free(M, nodes) * (0.5 * scale).exp()[..., None]
+        learned = _LARGEST_FACTOR * torch.tanh(self.scales(features) / _LARGEST_FACTOR)
+        given = (self.head(features), learned, nodes, levels, scale, least)
+        M, learned, nodes, levels, scale, least = (_exactly(x, self) for x in given)
+        D = nodes * (0.5 * levels + learned).exp()
+        F = D * M
+        share = D.square() / D.square().sum(dim=1, keepdim=True).clamp(min=torch.finfo(D.dtype).tiny)
+        F = (F - share * F.sum(dim=1, keepdim=True)) * (0.5 * scale).exp()[..., None]
         floor = self.stiffness.to(M.dtype) * least.exp()[..., None] * nodes.amax(dim=1, keepdim=True)
         return torch.as_tensor(F @ F.mT + floor)
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.network.equivariant import GroupConvolution, Lifting, group_order, unit_of
 from nnlod_fenics.network.heads import EnergyHead, LoadHead, SumFreeHead
-from nnlod_fenics.network.windows import crop, nodes_of_patches, windows
+from nnlod_fenics.network.windows import crop, levels_at_nodes, nodes_of_patches, windows
 from nnlod_fenics.window import GALERKIN, INSIDE, NATURAL, Window
 
 __all__ = ["StructuredNetwork"]
@@ -168,9 +168,10 @@ class StructuredNetwork(nn.Module):
         x = functional.gelu(self.head_blocks(x)).movedim(1, -1)
         n, features = x.shape[0], x.flatten(0, -2).float()
         nodes = nodes_of_patches(mask[:, 0], self.window)[..., None]
+        levels = levels_at_nodes(level[:, 0], mask[:, 0], self.window)[..., None]
         own = crop(level, self.window.layers, self.dim).reshape(-1, 1)
         least = crop(-_max_pool(-deviations, self.cells, self.cells), self.window.layers, self.dim).reshape(-1, 1)
-        S = self.matrix(features, nodes, own + self._scale(features), own + least)
+        S = self.matrix(features, nodes, levels, own + self._scale(features), own + least)
         if self.loads:
             S = torch.cat([S, self.load(features, nodes).to(S.dtype)], dim=2)
         return S.unflatten(0, (n, -1))

@@ -16,6 +16,7 @@ __all__ = [
     "active_cells",
     "crop",
     "level_of",
+    "levels_at_nodes",
     "nodes_of_patches",
     "pad_cells",
     "pad_marks",
@@ -66,6 +67,35 @@ def nodes_of_patches(inside: Tensor, window: Window) -> Tensor:
     pool = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[d - 1]
     touched: Tensor = pool(patches, 2, 1)
     return touched.flatten(1) * own
+
+
+def levels_at_nodes(level: Tensor, inside: Tensor, window: Window) -> Tensor:
+    """Means of the levels of the elements of D around each node of patches, relative to that of the patch's element.
+
+    Args:
+        level: Means of log A over elements, with ``window.layers`` layers around those asked for, shape
+            ``(n, 1/H + 2L, …)``.
+        inside: Whether elements lie in D, as 0 and 1, same shape.
+        window: What local matrices depend on.
+
+    Returns:
+        Shape ``(n·num_elements, (2ℓ+2)^d)``; 0 for nodes of no element of D within ℓ layers.
+    """
+    d, size = window.dim, 2 * window.ell + 1
+    own = crop(level, window.layers, d).reshape(-1, *(1,) * d)
+    levels, masks = (
+        windows(crop(values, window.layers - window.ell, d), d, size).reshape(-1, *(size,) * d)
+        for values in (level, inside)
+    )
+    sums, counts = (_sums_at_nodes(values, d) for values in ((levels - own) * masks, masks))
+    return sums / counts.clamp(min=1)
+
+
+def _sums_at_nodes(values: Tensor, dim: int) -> Tensor:
+    """Sums over the 2^d elements around each node of patches, shape ``(n, (2ℓ+2)^d)``."""
+    pool = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[dim - 1]
+    means: Tensor = pool(functional.pad(values[:, None], (1, 1) * dim), 2, 1)
+    return 2**dim * means.flatten(1)
 
 
 def rows_in_domain(marks: npt.NDArray[np.int8], window: Window) -> npt.NDArray[np.bool_]:

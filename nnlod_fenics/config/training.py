@@ -11,13 +11,17 @@ from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_va
 
 from nnlod_fenics.config.base import LARGEST_SEED, Settings
 from nnlod_fenics.errors import InputError
+from nnlod_fenics.window import GALERKIN
 
-__all__ = ["FINE_TUNING_RATE", "PAPER", "TrainingSettings", "settings_of_network"]
+__all__ = ["ENERGY", "FINE_TUNING_RATE", "PAPER", "TrainingSettings", "settings_of_network"]
 
 # Step size of a training that starts from another model's weights. Measured on 32 fields of other laws: for 2 and for
 # 10 epochs a tenth of the default is within 15 % of the best validation loss; the default itself can ruin a good start.
 FINE_TUNING_RATE = 1.2e-3
 """Step size of a training that starts from another model, unless one is given: a tenth of the usual one."""
+
+ENERGY = "energy"
+"""Name of the loss in the energy of the neighbourhood."""
 
 # How the paper's network is trained: step sizes dropped at half and at three quarters of the epochs.
 PAPER: dict[str, Any] = {
@@ -104,6 +108,12 @@ class TrainingSettings(Settings):
     amp: Literal["off", "tf32", "bf16"] = Field(
         default="off", description="precision of the layers on a GPU: off is float32"
     )
+    loss: Literal["frobenius", "energy"] = Field(
+        default="frobenius",
+        description="norm of the errors that are minimised: frobenius is the loss (4.1) of the paper; energy is that "
+        "of the elements around each one, for matrices of the Galerkin form, and for a training that starts from "
+        "another model (init_from), trained by (4.1): where errors are large, as at first, matrices become too soft",
+    )
     tensorboard: bool = Field(default=False, description="whether to write the loss curves for TensorBoard too")
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(
@@ -143,6 +153,16 @@ class TrainingSettings(Settings):
         if not all(0 < rate < math.inf and epoch >= 0 for epoch, rate in drops) or epochs != sorted(set(epochs)):
             raise InputError(f"training.drops must be increasing epochs with positive step sizes, got {given!r}.")
         return drops
+
+    def loss_of(self, form: str) -> str:
+        """Name of the loss, for local matrices of a form.
+
+        Raises:
+            InputError: If it does not apply to the form.
+        """
+        if self.loss == ENERGY and form != GALERKIN:
+            raise InputError(f"training.loss = 'energy' is for local matrices of the Galerkin form, got form {form!r}.")
+        return self.loss
 
     def rate(self, epoch: float) -> float:
         """Step size at some time.

@@ -67,4 +67,9 @@ def turned(window: Window, batch: Batch, block: int, symmetry: Tensor) -> Batch:
         points = turned_lattice(window.dim, values.shape[-1])[symmetry].to(device)
         return values.flatten(1).gather(1, points).reshape(values.shape)
 
-    return Batch(turn(batch.Z), turn(batch.domain), batch.S.reshape(n, -1).gather(1, entries).reshape(batch.S.shape))
+    whitening = batch.whitening
+    if whitening is not None:
+        places = _turned_matrices(window, False, block)[symmetry].to(device)
+        whitening = whitening.reshape(n, -1).gather(1, places).reshape(whitening.shape)
+    S = batch.S.reshape(n, -1).gather(1, entries).reshape(batch.S.shape)
+    return Batch(turn(batch.Z), turn(batch.domain), S, whitening)

@@ -43,11 +43,13 @@ class Batch(NamedTuple):
         Z: log A on blocks of elements and the layers of elements around them, zero outside D, shape ``(n, m, …)``.
         domain: Marks of these elements, shape ``(n, b + 2L, …)``, as numbers of the same type.
         S: Local matrices of all elements of the blocks, shape ``(…, rows, columns)``; zero for inactive ones.
+        whitening: W of the loss of their elements, see :func:`nnlod_fenics.network.loss.energy_loss`, or None.
     """
 
     Z: Tensor
     domain: Tensor
     S: Tensor
+    whitening: Tensor | None = None
 
 
 class Blocks:
@@ -63,6 +65,7 @@ class Blocks:
             single windows, the numbers of elements of the box for whole fields.
         device: Where they are kept and cut.
         dtype: Type of the numbers.
+        whitening: W of the loss for all elements, shape ``(k, num_elements, rows, rows)``, or None.
 
     Raises:
         InputError: If a shape or the block does not fit.
@@ -75,6 +78,7 @@ class Blocks:
         block: int | Sequence[int] = 1,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        whitening: Tensor | None = None,
     ) -> None:
         self.window, self.device = window, torch.device(device)
         self.element_shape = _check_shapes(window, samples)
@@ -96,6 +100,7 @@ class Blocks:
         self._domain = windows(pad_marks(marks, window).to(dtype), d, sizes, steps)
         self._domain = self._domain.expand(len(fields), *self._domain.shape[1:])
         self._S = torch.as_tensor(samples.S).to(self.device, dtype).flatten(0, 1)
+        self._whitening = None if whitening is None else whitening.to(self.device, dtype).flatten(0, 1)
         self._elements = torch.from_numpy(self._elements_of_blocks()).to(self.device)
         inside = (crop(marks, 1, d) == INSIDE).flatten(1)
         counts = inside[:, self._elements].sum(dim=2).expand(len(fields), -1)  # active elements of each block
@@ -128,9 +133,10 @@ class Blocks:
         index = index.to(self.device)
         realization, block = self._realization[index], self._block[index]
         position = torch.unravel_index(block, self._Z.shape[1 : 1 + self.window.dim])
-        elements = realization[:, None] * prod(self.element_shape) + self._elements[block]
+        elements = (realization[:, None] * prod(self.element_shape) + self._elements[block]).flatten()
         place = (realization, *position)
-        return Batch(self._Z[place], self._domain[place], self._S[elements.flatten()])
+        whitening = None if self._whitening is None else self._whitening[elements]
+        return Batch(self._Z[place], self._domain[place], self._S[elements], whitening)
 
     def batches(self, size: int, order: npt.NDArray[np.int64] | None = None, start: int = 0) -> Iterator[Batch]:
         """All blocks once, in batches.

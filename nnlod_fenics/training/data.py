@@ -15,14 +15,24 @@ from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import make_field, settings_of_law
 from nnlod_fenics.grid import Grid, told_apart
-from nnlod_fenics.network.windows import active_cells, level_of
+from nnlod_fenics.lod.neighbourhood import neighbourhood_energies, whitening
+from nnlod_fenics.network.windows import active_cells, crop, level_of
 from nnlod_fenics.training.blocks import Samples
 from nnlod_fenics.training.online import OnlineDataset
-from nnlod_fenics.window import PETROV_GALERKIN, Window, domain_marks, element_size
+from nnlod_fenics.window import INSIDE, PETROV_GALERKIN, Window, domain_marks, element_size
 
-__all__ = ["Arrays", "TrainingData", "check_size", "fresh_each_epoch", "of_unit_size", "without_level"]
+__all__ = [
+    "Arrays",
+    "TrainingData",
+    "check_size",
+    "energy_whitening",
+    "fresh_each_epoch",
+    "of_unit_size",
+    "without_level",
+]
 
 _SIZES = (1e-15, 1e15)
+_LEAST = 1e-4  # added to eigenvalues of 0.01 to 1: roundings of float32 data stay far below
 
 _Array: TypeAlias = npt.NDArray[Any] | Tensor
 Arrays: TypeAlias = tuple[_Array, _Array] | tuple[_Array, _Array, _Array]
@@ -151,6 +161,28 @@ def without_level(window: Window, samples: Samples) -> Samples:
         target[..., :columns].copy_(matrices[..., :columns] * factor)
         target[..., columns:].copy_(matrices[..., columns:])
     return Samples(shifted, scaled, marks)
+
+
+def energy_whitening(window: Window, samples: Samples, device: str | torch.device = "cpu") -> Tensor:
+    """W of the loss in energy, see :func:`nnlod_fenics.network.loss.energy_loss`.
+
+    Args:
+        window: What the matrices depend on, of the Galerkin form.
+        samples: The fields.
+        device: Where to compute.
+
+    Returns:
+        Float32, shape ``(k, num_elements, rows, rows)``; the elements within one layer are the neighbourhood.
+    """
+    rows, shared = window.matrix_shape[0], 3**window.dim  # M_E is about 1/3^d of the energy of the neighbourhood
+    S, marks = torch.as_tensor(samples.S), torch.as_tensor(samples.marks)
+    active = (crop(marks, 1, window.dim) == INSIDE).to(device)
+    result = torch.empty(*S.shape[:2], rows, rows, dtype=torch.float32, device=S.device)
+    for k, target in enumerate(result):  # one by one: a neighbourhood's matrices are several times as large
+        own = active[k : k + 1] if len(active) > 1 else active
+        K = S[k : k + 1, :, :, :rows].to(device, torch.float64)
+        target.copy_(whitening(neighbourhood_energies(K, own, window.ell), _LEAST)[0] / shared**0.5)
+    return result
 
 
 def check_size(S: npt.NDArray[Any] | Tensor) -> None:

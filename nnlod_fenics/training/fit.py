@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnlod_fenics.config.training import TrainingSettings, settings_of_network
+from nnlod_fenics.config.training import ENERGY, TrainingSettings, settings_of_network
 from nnlod_fenics.dataset.reading import Dataset
 from nnlod_fenics.errors import InputError, MissingDependencyError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.network.loss import count_matrices, relative_loss
+from nnlod_fenics.network.loss import count_matrices, training_loss
 from nnlod_fenics.network.model import NNLOD
 from nnlod_fenics.network.registry import NETWORKS, build_network, check_network, count_parameters
 from nnlod_fenics.network.shipped import find_model
@@ -30,7 +30,7 @@ from nnlod_fenics.runtime.folder import Contents, output_folder
 from nnlod_fenics.runtime.progress import show_progress
 from nnlod_fenics.runtime.versions import software_versions
 from nnlod_fenics.training.blocks import Batch, Blocks, Samples
-from nnlod_fenics.training.data import Arrays, TrainingData, check_size, of_unit_size, without_level
+from nnlod_fenics.training.data import Arrays, TrainingData, check_size, energy_whitening, of_unit_size, without_level
 from nnlod_fenics.training.processes import Processes, processes
 from nnlod_fenics.training.refit import refit_error_estimates
 from nnlod_fenics.training.run import STATE, TENSORS, Run
@@ -53,7 +53,7 @@ Report = Callable[[int, float, float], None]
 
 
 def evaluate_loss(network: nn.Module, blocks: Blocks, batch_size: int = 4096) -> float:
-    """The loss (4.1) over a set of patches, that of loads included if there are any.
+    """The loss over a set of patches, see :func:`nnlod_fenics.network.loss.training_loss`, that of loads included.
 
     Args:
         network: The network.
@@ -68,7 +68,8 @@ def evaluate_loss(network: nn.Module, blocks: Blocks, batch_size: int = 4096) ->
     with torch.inference_mode():
         for batch in blocks.batches(batch_size):
             matrices = count_matrices(batch.S)
-            total += float(relative_loss(network(batch.Z, batch.domain), batch.S, columns)) * matrices
+            loss = training_loss(network(batch.Z, batch.domain), batch.S, columns, batch.whitening)
+            total += float(loss) * matrices
             count += matrices
     return total / count
 
@@ -79,7 +80,8 @@ def _shared_loss(network: nn.Module, blocks: Blocks, group: Processes) -> float:
     sums = torch.zeros(2, dtype=torch.float64, device=group.device)
     with torch.inference_mode():
         for batch in blocks.batches(4096, np.arange(group.rank, len(blocks), group.count)):
-            loss = relative_loss(network(batch.Z, batch.domain), batch.S, blocks.window.matrix_shape[1])
+            columns = blocks.window.matrix_shape[1]
+            loss = training_loss(network(batch.Z, batch.domain), batch.S, columns, batch.whitening)
             matrices = count_matrices(batch.S)
             sums += torch.stack([loss * matrices, torch.full_like(loss, matrices)])
     total, count = group.reduce(sums).tolist()
@@ -166,7 +168,8 @@ def train(
             module.to(group.device)
             sets = _Sets(data, module, settings, group.device)
             if not settings.init_from and hasattr(module, "start_from"):
-                module.start_from(*sets.fields(arrays, 8))
+                first = sets.fields(arrays, 8)
+                module.start_from(first.Z, first.domain, first.S)
         run = Run(module, settings, group, folder, {key: description[key] for key in _IDENTITY})
         with group.agreeing():
             if resume:
@@ -285,6 +288,7 @@ class _Sets:
         self._whole = data.grid.coarse if getattr(network, "takes_blocks", False) else (1,) * data.grid.dim
         self._block = _block(data.grid, settings, network)
         self._homogeneous = bool(getattr(network, "homogeneous", False))
+        self._energy = settings.loss_of(data.form) == ENERGY
 
     def train(self, arrays: Arrays) -> Blocks:
         """Blocks for independent samples."""
@@ -307,7 +311,8 @@ class _Sets:
             samples = without_level(data.window, samples)
         else:
             check_size(samples.S)
-        return Blocks(data.window, samples, block, self._device)
+        whitening = energy_whitening(data.window, samples, self._device) if self._energy else None
+        return Blocks(data.window, samples, block, self._device, whitening=whitening)
 
 
 def _block(grid: Grid, settings: TrainingSettings, network: nn.Module) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nnlod_fenics.config.training import TrainingSettings
 from nnlod_fenics.errors import InputError, NumericalError
-from nnlod_fenics.network.loss import relative_loss
+from nnlod_fenics.network.loss import training_loss
 from nnlod_fenics.network.storage import checksum_of, load_tensors, save_tensors
 from nnlod_fenics.runtime.files import read_json, write_json
 from nnlod_fenics.runtime.streams import Stream, seed_sequence
@@ -162,7 +162,7 @@ class Run:
             predicted = self._parallel(batch.Z, batch.domain)
         weight = len(part) * blocks.count_active(part[share]) / blocks.count_active(part)  # the share's, in blocks
         columns = blocks.window.matrix_shape[1]
-        loss = relative_loss(predicted.to(batch.S.dtype), batch.S, columns) * weight
+        loss = training_loss(predicted.to(batch.S.dtype), batch.S, columns, batch.whitening) * weight
         self.optimizer.zero_grad(set_to_none=True)
         (loss * (self.group.count / len(part))).backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip or torch.inf)

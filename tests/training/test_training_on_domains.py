@@ -127,7 +127,7 @@ def test_inactive_cells_do_not_matter(data, tmp_path):
 def test_training_starts_from_the_mean_matrix(data):
     network = build_network("structured", WINDOW, seed=0, **OPTIONS["structured"])
     before = evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test)))
-    network.start_from(*Blocks(WINDOW, samples(GRID, *data.train), GRID.coarse)[torch.arange(8)])
+    network.start_from(*Blocks(WINDOW, samples(GRID, *data.train), GRID.coarse)[torch.arange(8)][:3])
     assert evaluate_loss(network, Blocks(WINDOW, samples(GRID, *data.test))) < 0.5 * before
 
 

@@ -28,12 +28,19 @@ __all__ = [
     "element_size",
 ]
 
-PETROV_GALERKIN, GALERKIN = "petrov-galerkin", "galerkin"
+PETROV_GALERKIN = "petrov-galerkin"
+"""The paper's form, with local matrices S_T of (3.6)."""
+GALERKIN = "galerkin"
+"""The symmetric form, with element energy matrices K_E."""
 FORMS = (PETROV_GALERKIN, GALERKIN)
 """Forms of local matrices and of the coarse problem."""
 
-INSIDE, NATURAL, GIVEN = 1, 0, -1
-"""Marks of elements: in D; outside, beyond a face where A ∂u/∂n is given, or inactive; beyond one where u is given."""
+INSIDE = 1
+"""Mark of elements of D."""
+NATURAL = 0
+"""Mark of elements outside D, beyond a face where A ∂u/∂n is given, or inactive."""
+GIVEN = -1
+"""Mark of elements outside D, beyond a face where u is given."""
 
 _KEYS = ("dim", "ratio", "cells", "ell", "form")
 

@@ -28,7 +28,8 @@ __all__ = ["CONTENTS", "LOD", "compare", "evaluate", "fresh_realization", "matri
 Array = npt.NDArray[np.float64]
 
 METHODS = ("fem", "lod", "nn")
-LOD = {PETROV_GALERKIN: "PG-LOD", GALERKIN: "Galerkin LOD"}  # as figures and reports call them
+LOD = {PETROV_GALERKIN: "PG-LOD", GALERKIN: "Galerkin LOD"}
+"""What figures and reports call exact local matrices of a form."""
 _PICTURES = ("coefficient", "cross_sections", "solutions", "differences", "local_matrix", "calibration")
 CONTENTS = Contents(
     "an evaluation",

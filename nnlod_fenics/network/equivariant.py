@@ -74,7 +74,7 @@ _WIDTH = 128  # inputs of a layer from which on its steps are made smaller
 
 
 def unit_of(inputs: int) -> float:
-    """The unit in which a layer with so many inputs keeps its weights, see :class:`_Turned`."""
+    """The unit in which a layer with so many inputs keeps its weights."""
     return min(1.0, _WIDTH / inputs)
 
 

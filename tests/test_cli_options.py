@@ -87,7 +87,7 @@ def test_montecarlo_by_options(nnlod, made, tmp_path):
     settings = result["settings"]
     assert (settings["method"], settings["samples"], settings["seed"]) == ("multifidelity", 40, 3)
     assert result["samples"]["pilot"] == 8 and set(result["functionals"]["right"]) >= {"network_bias", "interval"}
-    assert result["plan"]["cost_high"] == 20
+    assert result["plan"]["models"][1]["cost"] == 1 / 20
     assert 0 < result["functionals"]["right"]["mean"] < 2  # a part of ∫f
     for wrong, message in (
         (["--functional", "outflow(z=1)"], "functional"),
@@ -101,6 +101,10 @@ def test_montecarlo_by_options(nnlod, made, tmp_path):
     ):
         fails(nnlod("montecarlo", "m.toml", "-o", "other", *options, *wrong, cwd=tmp_path), message)
     assert not (tmp_path / "other").exists()
+    several = [*options, "--cost-ratio", "300", "--with", "nn", "--with", "averaged"]
+    works(nnlod("montecarlo", "m.toml", "-o", "several", *several, cwd=tmp_path))
+    result = json.loads((tmp_path / "several" / "montecarlo.json").read_text())
+    assert [model["model"] for model in result["plan"]["models"]] == ["lod", "nn", "averaged"]
     works(nnlod("montecarlo", "m.toml", "-o", "new", "--overwrite", "--method", "fem", cwd=tmp_path))
     assert json.loads((tmp_path / "new" / "montecarlo.json").read_text())["settings"]["method"] == "fem"
     assert not list((tmp_path / "new" / "blocks").glob("pilot*"))

@@ -156,6 +156,15 @@ def montecarlo(
         str | None, typer.Option(help="fem, lod, nn (keeps the network's bias) or multifidelity (does not).")
     ] = None,
     reference: Annotated[str | None, typer.Option(help="What multifidelity estimates: lod or fem.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="MODEL",
+            help="A model that multifidelity may use: averaged, averaged:2:harmonic, lod:1, fem, nn, nn:NAME. "
+            "Repeatable; those that pay are chosen by a pilot run; nn if omitted.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -191,7 +200,8 @@ def montecarlo(
     seed: Annotated[int | None, typer.Option(help="Seed of the fields; dataset.seed if omitted.")] = None,
     pilot: Annotated[int | None, typer.Option(help="Samples of the pilot run of multifidelity.")] = None,
     cost_ratio: Annotated[
-        float | None, typer.Option(help="Cost of a sample of --reference over one of the network; measured if omitted.")
+        list[float] | None,
+        typer.Option(help="Cost of a sample of --reference over one of each model, in order; measured if omitted."),
     ] = None,
     level: Annotated[float | None, typer.Option(help="Probability of the confidence intervals.")] = None,
     output: Output = Path("montecarlo"),
@@ -215,6 +225,7 @@ def montecarlo(
     options = {
         "method": method,
         "reference": reference,
+        "models": models or None,
         "model": model,
         "samples": samples,
         "tolerance": tolerance,
@@ -225,7 +236,7 @@ def montecarlo(
         "form": form,
         "seed": seed,
         "pilot": pilot,
-        "cost_ratio": cost_ratio,
+        "cost_ratio": None if not cost_ratio else cost_ratio[0] if len(cost_ratio) == 1 else cost_ratio,
         "level": level,
     }
     settings = read_settings(config, overrides, scale, False, allow_import)

@@ -9,24 +9,77 @@ from pydantic import Field, model_validator
 from nnlod_fenics.config.base import LARGEST_SEED, Settings
 from nnlod_fenics.errors import InputError
 
-__all__ = ["LEAST", "METHODS", "MonteCarloSection", "MonteCarloSettings"]
+__all__ = ["LEAST", "METHODS", "MonteCarloSection", "MonteCarloSettings", "read_model"]
 
 METHODS = ("fem", "lod", "nn", "multifidelity")
 """Methods of a Monte Carlo run."""
 _MOST = 1_000_000_000  # samples
 LEAST = 3  # samples of each model, below which the error of a variance cannot be estimated
 """Samples of each model that an estimate needs at least."""
+_MOST_MODELS = 4  # beside the reference: the sets of them that are compared grow as their third power
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_PLACES = {"averaged": ("refine", "mean"), "lod": ("ell",), "nn": ("model",)}  # options that need no name
+_SWITCHES = ("source_correctors",)
+
+
+def read_model(text: str) -> tuple[str, dict[str, Any]]:
+    """Method and options of a model, from text such as ``"averaged:2:harmonic"``.
+
+    Args:
+        text: A solution method, then options separated by colons: ``NAME=VALUE``, ``NAME`` alone for True, and without
+            a name ``averaged:REFINE:MEAN``, ``lod:ELL`` and ``nn:MODEL``. ``fem:N`` is ``averaged:N``.
+
+    Returns:
+        Method and options for :func:`nnlod_fenics.solvers.make_solver`.
+
+    Raises:
+        InputError: If the text cannot be read.
+
+    Example:
+        >>> read_model("averaged:2:mean=harmonic")
+        ('averaged', {'refine': 2, 'mean': 'harmonic'})
+    """
+    refused = InputError(f"models must be like 'averaged:2:harmonic', 'lod:1' or 'nn:NAME', got {text!r}.")
+    method, colon, rest = text.partition(":")
+    parts = [] if not colon else [rest] if method == "nn" else rest.split(":")
+    if method == "fem" and parts:
+        method = "averaged"
+    places, options = list(_PLACES.get(method, ())), dict[str, Any]()
+    for part in parts:
+        name, equals, value = ("model", "=", part) if method == "nn" else part.partition("=")
+        if not equals and places and name not in _SWITCHES:
+            name, equals, value = places.pop(0), "=", part
+        if not name or name in options or (equals and not value):
+            raise refused
+        options[name] = _value(value) if equals else True
+    if not method:
+        raise refused
+    return method, options
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 class MonteCarloSettings(Settings):
     """How to sample, and when to stop: at the first of ``samples``, ``tolerance`` and ``seconds`` given."""
 
     method: Literal["fem", "lod", "nn", "multifidelity"] = Field(
-        default="multifidelity", description="what is averaged; multifidelity takes NN-LOD as control variate"
+        default="multifidelity",
+        description="what is averaged; multifidelity averages reference with cheaper models as control variates",
     )
     reference: Literal["lod", "fem"] = Field(default="lod", description="high-fidelity method of multifidelity")
+    models: list[str] | None = Field(
+        default=None,
+        description="models that multifidelity may use, such as 'averaged', 'averaged:2:harmonic', 'lod:1', 'fem' "
+        "and 'nn:NAME'; those that pay are chosen by a pilot run; nn by default",
+    )
     samples: Annotated[int, Field(ge=LEAST, le=_MOST)] | None = Field(
         default=None,
         description="number of samples; for multifidelity the cost, pilot included, in samples of the reference "
@@ -45,8 +98,8 @@ class MonteCarloSettings(Settings):
     seconds: _Positive | None = Field(
         default=None,
         description="seconds that this call may take; the first block of each kind (8 pilot samples, 4 of the "
-        "reference method, 32 of the network) is always computed, and blocks already begun are completed; a pilot run "
-        "ends after half of them",
+        "reference method, 32 of cheaper models, 256 of averaged) is always computed, and blocks already begun are "
+        "completed; a pilot run ends after half of them",
     )
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="seed of the fields")
     pilot: int = Field(
@@ -55,10 +108,11 @@ class MonteCarloSettings(Settings):
         le=_MOST,
         description="samples of the pilot run of multifidelity; used for the allocation only",
     )
-    cost_ratio: _Positive | None = Field(
+    cost_ratio: _Positive | list[_Positive] | None = Field(
         default=None,
-        description="cost of the reference method over that of the network; measured in the pilot run by default, "
-        "which varies and with it the allocation: give it where results must have the same bits",
+        description="cost of the reference method over that of each of models, drawing the field included; measured in "
+        "the pilot run by default, which varies and with it the allocation: give it where results must have the same "
+        "bits",
     )
     level: float = Field(default=0.95, gt=0, lt=1, description="probability of the confidence intervals")
     source_correctors: bool = Field(
@@ -74,14 +128,38 @@ class MonteCarloSettings(Settings):
         if self.target is not None and self.tolerance is None and self.method != "multifidelity":
             raise InputError(f"target {self.target!r} needs a tolerance, or the method multifidelity.")
         for name in self.lod_options:
-            if "lod" not in self.models:
-                raise InputError(f"{name} applies to method lod, got it for {' and '.join(self.models)}.")
+            if "lod" not in self.solved[:1]:
+                raise InputError(f"{name} applies to method lod, got it for {' and '.join(self.solved)}.")
+        self._check_models()
         return self
 
+    def _check_models(self) -> None:
+        names = self.models or []
+        if self.models is not None and not 1 <= len(names) <= _MOST_MODELS:
+            raise InputError(f"models must be 1 to {_MOST_MODELS} models, got {len(names)}.")
+        given = [read_model(text) for text in names]
+        if given and self.method != "multifidelity":
+            raise InputError(f"models are those of the method multifidelity, got them for {self.method!r}.")
+        for k, model in enumerate(given):
+            if model == (self.reference, {}) or model in given[:k]:
+                raise InputError(f"models must differ from each other and from the reference, got {names[k]!r}.")
+        count = len(self.solved) - 1
+        if isinstance(self.cost_ratio, list) and len(self.cost_ratio) != count:
+            raise InputError(f"cost_ratio must have a number for each of {count} models, got {self.cost_ratio}.")
+        if isinstance(self.cost_ratio, float) and count > 1:
+            raise InputError(f"cost_ratio must be a list, a number for each of {count} models, got {self.cost_ratio}.")
+        if self.pilot < count + 3:
+            raise InputError(f"pilot must be at least {count + 3} for {count} models, got {self.pilot}.")
+
     @property
-    def models(self) -> tuple[str, ...]:
-        """Methods that are applied to each field."""
-        return (self.reference, "nn") if self.method == "multifidelity" else (self.method,)
+    def solved(self) -> tuple[str, ...]:
+        """Models that are applied to each field of a pilot run: what is averaged first."""
+        return (self.reference, *(self.models or ["nn"])) if self.method == "multifidelity" else (self.method,)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those of them that are networks."""
+        return tuple(name for name in self.solved if read_model(name)[0] == "nn")
 
     @property
     def lod_options(self) -> dict[str, Any]:
@@ -105,7 +183,7 @@ class MonteCarloSettings(Settings):
         """What must agree for a run to be resumed."""
         kept = ["method", "seed"]
         if self.method == "multifidelity":
-            kept += ["reference", "pilot", "cost_ratio"]
+            kept += ["reference", "pilot", "cost_ratio"] + ["models"] * (self.models is not None)
         return {name: getattr(self, name) for name in kept} | self.lod_options
 
 

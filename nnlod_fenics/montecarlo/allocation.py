@@ -1,126 +1,153 @@
-"""How many samples of which model: the optimal allocation of two models from a pilot run."""
+"""Which models, together on which fields, and how many: the allocation of samples from a pilot run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from nnlod_fenics.config.montecarlo import LEAST
-from nnlod_fenics.montecarlo.estimators import Moments
+from nnlod_fenics.montecarlo.choice import LEAST_PAIRS, choose
+from nnlod_fenics.montecarlo.estimators import Moments, Statistics, combined, plain
+from nnlod_fenics.montecarlo.weights import weights
 
-__all__ = ["LEAST_PAIRS", "Plan", "make_plan"]
+__all__ = ["LEAST_PAIRS", "Costs", "Plan", "kind_of", "make_plan", "models_of"]
 
 Array = npt.NDArray[np.float64]
 
-LEAST_PAIRS = 16  # samples of the high-fidelity model, below which its variance is not known well enough
-"""Samples of the high-fidelity model that an estimate by ``"multifidelity"`` has at least."""
-_LARGEST_RATIO = 1e4
+
+def kind_of(models: Sequence[int]) -> str:
+    """The name of the stream of a group of models: ``samples`` with the reference, else ``low`` and a number."""
+    if 0 in models:
+        return "samples"
+    number = sum(1 << (i - 1) for i in models)
+    return "low" if number == 1 else f"low{number}"
+
+
+def models_of(kind: str) -> tuple[int, ...]:
+    """The models of a stream ``low…``; the first model's alone is ``low``."""
+    number = int(kind.removeprefix("low") or 1)
+    return tuple(i + 1 for i in range(number.bit_length()) if number >> i & 1)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a sample, in seconds or other units.
+
+    Attributes:
+        models: Of each model, the reference first.
+        drawing: Of drawing a field, once for all models that are applied to it.
+    """
+
+    models: tuple[float, ...]
+    drawing: float = 0.0
+
+    def of(self, models: Sequence[int]) -> float:
+        """Cost of a field and its solutions by some models."""
+        return self.drawing + sum(self.models[i] for i in models)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Allocation of samples and coefficients of the estimator.
+    """Allocation of samples, and what the weights of the estimate follow from.
 
     Attributes:
-        ratio: N/n, samples of the low-fidelity model for each of the high-fidelity one; 1 where the
-            low-fidelity model does not pay, and the estimator is the plain one.
-        beta: Coefficients of the mean, shape ``(q,)``.
-        gamma: Coefficients of the variance, shape ``(q,)``.
-        cost_high: Cost of a sample of the high-fidelity model, in seconds or units of the other.
-        cost_low: Cost of a sample of the low-fidelity model, drawing the field included.
-        explained: Σ ρ² σ² / Σ σ² over the quantities that are aimed at.
+        groups: Models that are applied to the same fields, by number; the reference, number 0, is in the first group
+            only. A single group where no other model pays: the estimate is plain.
+        ratios: Samples of each group for each sample of the reference.
+        covariance: Covariances of all models in the pilot run, shape ``(m, m, q)``.
+        costs: Costs of a sample.
+        unexplained: 1 − Σ ρ² σ² / Σ σ² of each model over the quantities that are aimed at, with as many degrees of
+            freedom as a regression leaves; 0 for the reference.
         gain: Predicted variance of plain Monte Carlo over that of this plan, at equal cost.
-        budget: What may be spent, in samples of the high-fidelity model.
+        budget: What may be spent, in samples of the reference.
     """
 
-    ratio: float
-    beta: Array
-    gamma: Array
-    cost_high: float
-    cost_low: float
-    explained: float
+    groups: tuple[tuple[int, ...], ...]
+    ratios: tuple[float, ...]
+    covariance: Array = field(repr=False)
+    costs: Costs
+    unexplained: tuple[float, ...]
     gain: float
     budget: float = math.inf
 
     @property
     def multifidelity(self) -> bool:
-        """Whether the low-fidelity model is used at all."""
-        return self.ratio > 1
+        """Whether any model but the reference is used."""
+        return len(self.groups) > 1
 
-    def low_samples(self, pairs: int) -> int:
-        """Samples m = N − n of the low-fidelity model alone that belong to n pairs."""
-        return max(round((self.ratio - 1) * pairs), LEAST) if self.multifidelity else 0
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The stream of each group."""
+        return tuple(map(kind_of, self.groups))
+
+    def counts(self, pairs: int) -> dict[str, int]:
+        """Samples of each stream for n of the reference."""
+        further = zip(self.kinds[1:], self.ratios[1:], strict=True)
+        return {"samples": pairs} | {kind: max(round(ratio * pairs), LEAST) for kind, ratio in further}
 
     def cost(self, pairs: int) -> float:
-        """Cost of n pairs and the low-fidelity samples that belong to them, in high-fidelity samples.
-
-        Plain samples cost 1; drawing a field counts as part of the low-fidelity sample.
-        """
-        share = self.cost_low / self.cost_high
-        return pairs * (1 + share) + self.low_samples(pairs) * share if self.multifidelity else float(pairs)
+        """Cost of n samples of the reference and all that belong to them, in plain samples of the reference."""
+        counts = self.counts(pairs).values()
+        total = sum(n * self.costs.of(models) for n, models in zip(counts, self.groups, strict=True))
+        return total / self.costs.of((0,))
 
     def pairs_for(self, budget: float) -> int:
-        """The largest n whose cost is within a finite budget, in high-fidelity samples; 0 if there is none."""
-        fits, exceeds = 0, max(math.floor(budget), 0) + 1  # a pair costs at least 1, and each further one more
+        """The largest n whose cost is within a finite budget, in samples of the reference; 0 if there is none."""
+        fits, exceeds = 0, max(math.floor(budget), 0) + 1  # a sample costs at least 1, and each further one more
         while exceeds - fits > 1:
             middle = (fits + exceeds) // 2
             fits, exceeds = (middle, exceeds) if self.cost(middle) <= budget else (fits, middle)
         return fits
 
+    def statistics(self, moments: Mapping[str, Moments]) -> Statistics:
+        """The estimates of all quantities, from the moments of each stream.
 
-def make_plan(
-    pilot: Moments,
-    aim: slice,
-    cost_high: float,
-    cost_low: float,
-    budget: float = math.inf,
-    tolerated: float = 0.0,
-) -> Plan:
-    """Optimal allocation for the means of some quantities, from a pilot run.
+        The weights have the least variance for the sample numbers that there are, by the covariances of the pilot run;
+        those of the variance if all models are Gaussian, where covariances of sample variances are 2 C²/(n − 1).
+        """
+        if not self.multifidelity:
+            return plain(moments["samples"])
+        found = [moments[kind] for kind in self.kinds]
+        counts = [part.count for part in found]
+        of_mean = weights(self.covariance, self.groups, counts)
+        of_variance = weights(self.covariance**2, self.groups, counts)
+        return combined(list(zip(found, of_mean, of_variance, strict=True)))
 
-    For n pairs and N low-fidelity samples in all, the variance of the multifidelity mean, summed over the
-    quantities i that are aimed at, is Σ σ_i² (1 − ρ_i²)/n + Σ σ_i² ρ_i²/N with α_i = ρ_i σ_Q,i/σ_G,i. At given
-    cost n c_Q + N c_G it is least for
 
-        N/n = √( Σ σ_i² ρ_i² c_Q / (Σ σ_i² (1 − ρ_i²) c_G) ),
-
-    for a single one the result of Peherstorfer, Willcox & Gunzburger (2016, theorem 3.4). All other
-    quantities have their own α as well. For the variance γ = α² (1 − n/N), optimal if (Q, G) is Gaussian.
-
-    No run has fewer than :data:`LEAST_PAIRS` pairs. Where these reach the tolerated variance v with fewer low-fidelity
-    samples than that, the cheapest numbers are n = LEAST_PAIRS and the N for which the variance is v; for a v that
-    as many plain samples have, or if plain samples are cheaper, the estimator is the plain one.
+def make_plan(pilot: Moments, aim: slice, costs: Costs, budget: float = math.inf, tolerated: float = 0.0) -> Plan:
+    """The allocation for the means of some quantities, from a pilot run with all models.
 
     Args:
-        pilot: Moments of pairs (Q, G), at least 4.
+        pilot: Moments of all models, the reference first.
         aim: The quantities whose variances are to be small: nodal values of the mean field, or a functional.
-        cost_high: Cost c_Q of a sample of Q.
-        cost_low: Cost c_G of a sample of G.
-        budget: What may be spent, in samples of Q; N/n is made smaller where there would be fewer than
-            :data:`LEAST_PAIRS` pairs.
-        tolerated: Variance v of the mean, summed over the quantities that are aimed at, which is small enough.
+        costs: Costs of a sample.
+        budget: What may be spent, in samples of the reference.
+        tolerated: Variance of the mean, summed over the quantities that are aimed at, which is small enough.
 
     Returns:
-        The plan.
+        The plan: :func:`nnlod_fenics.montecarlo.choice.choose` says which.
     """
-    c = pilot.covariance
-    alpha = np.divide(c[0, 1], c[1, 1], out=np.zeros_like(c[0, 1]), where=c[1, 1] > 0)
-    freedom = (pilot.count - 1) / (pilot.count - 2)  # a regression has used up one more
-    residual = np.minimum(np.maximum(c[0, 0] - alpha * c[0, 1], 0) * freedom, c[0, 0])
-    total, rest = float(c[0, 0][aim].sum()), float(residual[aim].sum())
-    explained = total - rest
-    ratio, gain = 1.0, 1.0
-    if explained > 0:
-        ratio = min(math.sqrt(explained * cost_high / max(rest * cost_low, 1e-300)), _LARGEST_RATIO)
-        ratio = min(ratio, (budget / LEAST_PAIRS - 1) * cost_high / cost_low)
-        ratio = min(ratio, explained / max(tolerated * LEAST_PAIRS - rest, 1e-300))
-    if ratio > 1:
-        gain = total * cost_high / ((rest + explained / ratio) * (cost_high + ratio * cost_low))
-    if gain <= 1:  # the low-fidelity model does not pay
-        ratio, gain = 1.0, 1.0
-    share = 1 - 1 / ratio
-    beta, gamma = alpha * share, alpha**2 * share
-    return Plan(ratio, beta, gamma, cost_high, cost_low, explained / total if total else 0.0, gain, budget)
+    covariance = pilot.covariance
+    unit = costs.of((0,))
+    chosen = choose(covariance[:, :, aim], pilot.count, costs.models, costs.drawing, budget * unit, tolerated)
+    return Plan(
+        chosen.groups,
+        chosen.ratios,
+        covariance,
+        costs,
+        _unexplained(covariance[:, :, aim], pilot.count),
+        chosen.gain,
+        budget,
+    )
+
+
+def _unexplained(c: Array, count: int) -> tuple[float, ...]:
+    own = np.einsum("iiq->iq", c)
+    part = np.divide(c[0] ** 2, own, out=np.zeros_like(own), where=own > 0)
+    rest = np.minimum(np.maximum(own[0] - part, 0) * (count - 1) / (count - 2), own[0]).sum(axis=1)
+    total = own[0].sum()
+    return (0.0, *(rest[1:] / total if total else 0 * rest[1:]).tolist())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nnlod_fenics.config.montecarlo import MonteCarloSettings
 from nnlod_fenics.grid import Grid
 from nnlod_fenics.montecarlo.allocation import Plan
-from nnlod_fenics.montecarlo.estimators import LEAST, Moments, Statistics, control_variate, plain
+from nnlod_fenics.montecarlo.estimators import LEAST, Moments, Statistics, plain
 from nnlod_fenics.norms import l2_norm
 
 __all__ = ["Estimate", "FunctionalEstimate", "Progress", "make_estimate", "on_nodes"]
@@ -39,14 +39,12 @@ class Progress:
     @property
     def statistics(self) -> Statistics:
         """The estimates of all quantities."""
-        if self.plan is None or not self.plan.multifidelity:
-            return plain(self.moments["samples"])
-        return control_variate(self.moments["samples"], self.moments["low"], self.plan.beta, self.plan.gamma)
+        return plain(self.moments["samples"]) if self.plan is None else self.plan.statistics(self.moments)
 
     @property
     def complete(self) -> bool:
         """Whether there are enough samples of each model for an estimate."""
-        needed = ["samples"] + ["low"] * (self.plan is not None and self.plan.multifidelity)
+        needed = ("samples",) if self.plan is None else self.plan.kinds
         return all(kind in self.moments and self.moments[kind].count >= LEAST for kind in needed)
 
 
@@ -61,7 +59,7 @@ class FunctionalEstimate:
         variance: Estimated variance of the functional.
         variance_standard_error: Standard error of ``variance``.
         variance_half_width: Half-width of the confidence interval around ``variance``.
-        network_bias: Network minus reference on the same fields, for ``"multifidelity"``.
+        network_bias: Network minus reference on the same fields, where ``"multifidelity"`` uses one; the first one's.
         network_bias_error: Its standard error.
     """
 
@@ -104,14 +102,17 @@ class Estimate:
         variance: Variance of the solution at the coarse nodes.
         variance_standard_error: Standard errors of ``variance``.
         variance_half_width: Half-widths of the confidence intervals of ``variance``, node by node.
-        network_bias: Mean of network minus reference on the same fields, for ``"multifidelity"``.
+        network_bias: Mean of network minus reference on the same fields, where ``"multifidelity"`` uses one; the first
+            one's.
         network_bias_error: Its standard errors.
         functionals: Functionals by name.
         field_error: Standard error of the mean field: L²(D) norm of ``standard_error``.
         variance_field_error: The same of ``variance``.
         width: What ``tolerance`` is compared with: half-width of the target's interval, or ``field_error``.
-        samples: Samples of each stream: ``samples`` (of the method, or pairs), ``low``, ``pilot``.
-        seconds: Computing time of each stream (the pilot run, too) and method, set-up apart, summed over all ranks.
+        samples: Samples of each stream: ``samples`` (of the method, or of the reference), ``pilot``, and ``low``,
+            ``low2``, … without the reference, whose models ``plan`` has.
+        seconds: Computing time of each stream (the pilot run, too) and model, and of its fields, set-up apart, summed
+            over all ranks.
         plan: Allocation, for ``"multifidelity"``.
         settings: The settings.
         stopped: What ended the run: ``"samples"``, ``"tolerance"`` or ``"time"``.
@@ -176,11 +177,25 @@ class Estimate:
             result["mean field"]["network bias"] = self._norm(self.network_bias)
             result["mean field"]["network bias, standard error"] = self._norm(self.network_bias_error)
         if self.plan is not None:
-            names = ("ratio", "cost_high", "cost_low", "explained", "gain")
-            result["plan"] = {name: getattr(self.plan, name) for name in names}
+            result["plan"] = self._plan_as_dict(self.plan)
         if self.warned is not None:
             result["warned samples"] = dict(zip(("warned", "of"), self.warned, strict=True))
         return result
+
+    def _plan_as_dict(self, plan: Plan) -> dict[str, Any]:
+        names = self.settings.solved
+        return {
+            "gain": plan.gain,
+            "models": [
+                {"model": name, "cost": cost, "unexplained": rest, "used": any(k in group for group in plan.groups)}
+                for k, (name, cost, rest) in enumerate(zip(names, plan.costs.models, plan.unexplained, strict=True))
+            ],
+            "cost of drawing a field": plan.costs.drawing,
+            "groups": [
+                {"stream": kind, "models": [names[k] for k in group], "ratio": ratio}
+                for kind, group, ratio in zip(plan.kinds, plan.groups, plan.ratios, strict=True)
+            ],
+        }
 
     def _norm(self, field: Array) -> float:
         return l2_norm(field, self.grid)
@@ -223,7 +238,7 @@ def make_estimate(
         for row in (found.value, found.standard_error, found.half_width(settings.level))
     ]
     mean, error, width, variance, variance_error, variance_width = (on_nodes(grid, row[:n]) for row in rows)
-    bias, bias_error = _network_bias(progress)
+    bias, bias_error = _network_bias(progress, settings)
     functionals = {}
     for k, name in enumerate(names, start=n):
         extra = () if bias is None or bias_error is None else (float(bias[k]), float(bias_error[k]))
@@ -252,18 +267,23 @@ def make_estimate(
     )
 
 
-def _network_bias(progress: Progress) -> tuple[Array | None, Array | None]:
-    pairs = progress.moments["samples"]
-    if len(pairs.mean) < 2:
+def _network_bias(progress: Progress, settings: MonteCarloSettings) -> tuple[Array | None, Array | None]:
+    used = (0,) if progress.plan is None else progress.plan.groups[0]
+    networks = [at for at, model in enumerate(used) if model and settings.solved[model] in settings.networks]
+    if not networks:
         return None, None
+    pairs, at = progress.moments["samples"], networks[0]
     c = pairs.covariance
-    squared = np.maximum(c[0, 0] - 2 * c[0, 1] + c[1, 1], 0) / pairs.count
-    return pairs.mean[1] - pairs.mean[0], np.sqrt(squared)
+    squared = np.maximum(c[0, 0] - 2 * c[0, at] + c[at, at], 0) / pairs.count
+    return pairs.mean[at] - pairs.mean[0], np.sqrt(squared)
 
 
 def _seconds(progress: Progress, settings: MonteCarloSettings) -> dict[str, dict[str, float]]:
     result = {}
     for kind, times in sorted(progress.seconds.items()):
-        methods = ("nn",) if kind == "low" else settings.models
-        result[kind] = dict(zip(methods, map(float, times), strict=False))
+        models: Sequence[int] = range(len(settings.solved))
+        if progress.plan is not None and kind != "pilot":
+            models = progress.plan.groups[progress.plan.kinds.index(kind)]
+        names = [settings.solved[model] for model in models]
+        result[kind] = dict(zip([*names, "fields"], map(float, times), strict=True))
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nnlod_fenics.config.montecarlo import LEAST
 from nnlod_fenics.statistics import half_width, satterthwaite
 
-__all__ = ["LEAST", "Estimated", "Moments", "Statistics", "control_variate", "plain"]
+__all__ = ["LEAST", "Estimated", "Moments", "Statistics", "combined", "plain"]
 
 Array = npt.NDArray[np.float64]
 
@@ -64,10 +64,14 @@ class Moments:
         central = self._about(delta * (-other.count / count)) + other._about(delta * (self.count / count))
         return Moments(count, self.mean + delta * (other.count / count), central)
 
-    def first(self) -> Moments:
-        """Moments of the first model alone."""
-        chosen = [row for row, a in enumerate(_exponents(len(self.mean))) if not any(a[1:])]
-        return Moments(self.count, self.mean[:1], self.central[chosen])
+    def select(self, models: Sequence[int]) -> Moments:
+        """Moments of some of the models alone, in a given order."""
+        rows = _exponents(len(self.mean))
+        wanted = [[0] * len(self.mean) for _ in _exponents(len(models))]
+        for full, a in zip(wanted, _exponents(len(models)), strict=True):
+            for model, order in zip(models, a, strict=True):
+                full[model] = order
+        return Moments(self.count, self.mean[list(models)], self.central[[rows.index(tuple(a)) for a in wanted]])
 
     def sum(self, *a: int) -> Array:
         """Σ_k Π_i d_ki^(a_i) for exponents of order 2 to 4, shape ``(q,)``."""
@@ -180,7 +184,7 @@ def plain(samples: Moments) -> Statistics:
     Returns:
         The estimates; the error of the variance as :meth:`Moments.squared_error_of_variance` has it.
     """
-    own, n = samples.first(), samples.count
+    own, n = samples.select([0]), samples.count
     variance = own.covariance[0, 0]
     return Statistics(
         Estimated.of_parts(own.mean[0], [(variance / n, n)]),
@@ -188,40 +192,32 @@ def plain(samples: Moments) -> Statistics:
     )
 
 
-def control_variate(pairs: Moments, low: Moments, beta: Array, gamma: Array) -> Statistics:
-    """Two-model control variate estimator; unbiased for every low-fidelity model.
+def combined(parts: Sequence[tuple[Moments, Array, Array]]) -> Statistics:
+    """Mean and variance from independent groups of samples, by weights of the models in each.
 
-    With n pairs (Q_k, G_k) and m further, independent samples of the low-fidelity G,
+    The estimates are Σ_g Σ_i w_gi mean_g(Q_i) and Σ_g Σ_i v_gi s²_g(Q_i). Where the weights of a model sum to nought
+    over the groups, and those of the reference to one, both are unbiased for every model, if the weights do not depend
+    on the samples (here they follow from a pilot run, whose samples are not used again, and the sample numbers). For
+    two models these are the estimators of Peherstorfer, Willcox & Gunzburger (2016) and Qian et al. (2018). A variance
+    estimate can be negative if a model is far off.
 
-        mean      mean_n(Q) − β (mean_n(G) − mean_m(G)),
-        variance  s²_n(Q) − γ (s²_n(G) − s²_m(G)).
-
-    Each bracket has expectation zero whatever G is, so that for β and γ that do not depend on these samples
-    (here: taken from a pilot run whose samples are not used again) both are exactly unbiased. With N = n + m
-    and β = α m/N the first is the multifidelity estimator mean_n(Q) + α (mean_N(G) − mean_n(G)) of
-    Peherstorfer, Willcox & Gunzburger (2016), the second that of Qian et al. (2018) for variances. A variance
-    estimate can be negative if G is far off.
-
-    The errors are sums of two independent parts, for the mean s²_n(Q − βG)/n + β² s²_m(G)/m, for the variance
-    those of s²_n(Q) − γ s²_n(G) and of γ s²_m(G), see :meth:`Moments.squared_error_of_variance`.
+    The errors are sums over the independent groups, for the mean of w·C w/n, for the variance of
+    :meth:`Moments.squared_error_of_variance`.
 
     Args:
-        pairs: Moments of (Q, G), n of at least :data:`LEAST`.
-        low: Moments of G, m of at least :data:`LEAST`.
-        beta: Coefficients of the mean, shape ``(q,)``.
-        gamma: Coefficients of the variance, shape ``(q,)``.
+        parts: For each group its moments, at least :data:`LEAST` samples, and the weights w and v, shape
+            ``(models, q)``; the reference is the first model of the first group.
 
     Returns:
         The estimates.
     """
-    n, m, c, of_low = pairs.count, low.count, pairs.covariance, low.covariance[0, 0]
-    rest = np.maximum(c[0, 0] - 2 * beta * c[0, 1] + beta**2 * c[1, 1], 0.0)
-    mean = pairs.mean[0] - beta * (pairs.mean[1] - low.mean[0])
-    variance = c[0, 0] - gamma * (c[1, 1] - of_low)
-    return Statistics(
-        Estimated.of_parts(mean, [(rest / n, n), (beta**2 * of_low / m, m)]),
-        Estimated.of_parts(
-            variance,
-            [(pairs.squared_error_of_variance(1.0, -gamma), n), (low.squared_error_of_variance(gamma), m)],
-        ),
-    )
+    mean = variance = np.zeros(parts[0][0].mean.shape[1])
+    errors: list[tuple[Array, int]] = []
+    errors_of_variance: list[tuple[Array, int]] = []
+    for moments, w, v in parts:
+        covariance, n = moments.covariance, moments.count
+        mean = mean + (w * moments.mean).sum(axis=0)
+        variance = variance + np.einsum("iq,iiq->q", v, covariance)
+        errors.append((np.maximum(np.einsum("iq,ijq,jq->q", w, covariance, w), 0.0) / n, n))
+        errors_of_variance.append((moments.squared_error_of_variance(*v), n))
+    return Statistics(Estimated.of_parts(mean, errors), Estimated.of_parts(variance, errors_of_variance))

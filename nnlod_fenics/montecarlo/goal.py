@@ -21,8 +21,8 @@ class Goal:
     Without ``tolerance`` and ``seconds`` there is one round. With ``seconds`` alone each doubles the samples before.
     With ``tolerance`` the error is looked at after each round, and the next one is as long as it promises to take, up
     to four times of what there is. The first round of ``"multifidelity"`` has the fewest pairs and as many samples of
-    the network as the pilot run finds worth while for the tolerance
-    (:func:`nnlod_fenics.montecarlo.allocation.make_plan`): up to whole blocks, it costs no more than the cheapest run
+    the other models as the pilot run finds worth while for the tolerance
+    (:func:`nnlod_fenics.montecarlo.choice.choose`): up to whole blocks, it costs no more than the cheapest run
     of at least so many pairs that is predicted to reach the tolerance.
 
     A width that is looked at again and again is below the tolerance first where it happens to be estimated too small.
@@ -68,7 +68,7 @@ class Goal:
         if isinstance(target, str):
             return target
         self._target = target
-        return {"samples": target} | self._low(target)
+        return self._counts(target)
 
     def _next_target(self, width: Callable[[], float]) -> int | str:
         settings, done, most = self._settings, self._target, self._most
@@ -91,9 +91,13 @@ class Goal:
     def _one_round(self) -> bool:
         return self._settings.tolerance is None and self._settings.seconds is None
 
-    def _low(self, pairs: int) -> dict[str, int]:
-        """Samples of the network alone; whole blocks where another round may follow."""
-        if self._plan is None or not self._plan.multifidelity:
-            return {}
-        count, size = self._plan.low_samples(pairs), self._sizes["low"]
-        return {"low": count if self._one_round else -(-count // size) * size}
+    def _counts(self, pairs: int) -> dict[str, int]:
+        """Samples of each stream; those without the reference in whole blocks where another round may follow."""
+        counts = {"samples": pairs} if self._plan is None else self._plan.counts(pairs)
+        if not self._one_round:
+            counts |= {
+                kind: -(-count // size) * size
+                for kind, count in counts.items()
+                if kind != "samples" and (size := self._sizes[kind])
+            }
+        return counts

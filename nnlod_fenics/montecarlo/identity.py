@@ -26,7 +26,7 @@ def identity_of(
     grid: Grid,
     law: FieldLaw,
     settings: MonteCarloSettings,
-    model: NNLOD | None,
+    networks: Mapping[str, NNLOD],
     problem: Problem,
     functionals: Mapping[str, Functional],
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def identity_of(
         grid: The discretisation.
         law: Law of the fields.
         settings: How to sample.
-        model: The surrogate, if there is one.
+        networks: The surrogates, by the name of the model.
         problem: What is solved, checked.
         functionals: Functionals by name.
 
@@ -51,8 +51,8 @@ def identity_of(
         "source": _source(grid, problem.f),
     }
     identity |= _beside_source(grid, problem)
-    if model is not None and "nn" in settings.models:
-        identity["model"] = _fingerprint(model)
+    for name, network in networks.items():  # "model", as runs of earlier versions have it
+        identity[name.replace("nn", "model", 1)] = _fingerprint(network)
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 

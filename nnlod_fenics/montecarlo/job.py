@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nnlod_fenics.config.montecarlo import MonteCarloSettings
+from nnlod_fenics.config.montecarlo import MonteCarloSettings, read_model
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Plan, make_plan
+from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Costs, Plan, kind_of, make_plan, models_of
 from nnlod_fenics.montecarlo.estimate import Progress, make_estimate, on_nodes
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.montecarlo.goal import Goal
@@ -46,9 +47,14 @@ def check_blocks(settings: MonteCarloSettings, counts: dict[str, int]) -> None:
 
 
 def _sizes(settings: MonteCarloSettings) -> dict[str, int]:
-    """Samples of a block of each kind."""
-    slow = settings.models != ("nn",)
-    return {"samples": 4 if slow else 4 * BATCH, "pilot": BATCH, "low": 4 * BATCH}
+    """Samples of a block of each kind: about a second's work, so that files and messages do not count."""
+    names = settings.solved
+    cheap = [read_model(name)[0] == "averaged" for name in names]
+    sizes = {"samples": 4 if names != ("nn",) else 4 * BATCH, "pilot": BATCH}
+    for count in range(1, len(names)):
+        for group in combinations(range(1, len(names)), count):
+            sizes[kind_of(group)] = (32 if all(cheap[i] for i in group) else 4) * BATCH
+    return sizes
 
 
 def _count_warnings(blocks: list[BlockResult]) -> tuple[int, int] | None:
@@ -104,13 +110,13 @@ class Job:
         """The allocation: always made anew, since it follows from the blocks of the pilot run and the settings."""
         settings, names = self._settings, self._sampler.names
         pilot = self.progress().moments["pilot"]
-        high, low = self._costs()
-        spent = pilot.count * (1 + low / high)
+        costs = self._costs()
+        spent = pilot.count * costs.of(range(len(settings.solved))) / costs.of((0,))
         nodes = slice(0, self._sampler.quantities - len(names))
         at = None if settings.target is None else nodes.stop + names.index(settings.target)
         aim = nodes if at is None else slice(at, at + 1)
         budget = math.inf if settings.samples is None else settings.samples - spent
-        return make_plan(pilot, aim, high, low, budget, self._tolerated(pilot.covariance[0, 0][aim]))
+        return make_plan(pilot, aim, costs, budget, self._tolerated(pilot.covariance[0, 0][aim]))
 
     def _tolerated(self, variance: npt.NDArray[np.float64]) -> float:
         """Sum of the squared errors of what is aimed at for which the width is the tolerance, by the pilot's variances.
@@ -127,13 +133,14 @@ class Job:
         share = tolerance / l2_norm(on_nodes(self._grid, np.sqrt(variance)), self._grid)
         return float(variance.sum()) * share * share
 
-    def _costs(self) -> tuple[float, float]:
-        """Costs of a sample of the reference method and of the network, drawing its field included."""
-        if self._settings.cost_ratio is not None:
-            return self._settings.cost_ratio, 1.0
+    def _costs(self) -> Costs:
+        """Costs of a sample of each model; where they are given, in samples of the reference."""
+        ratio = self._settings.cost_ratio
+        if ratio is not None:
+            return Costs((1.0, *(1 / each for each in (ratio if isinstance(ratio, list) else [ratio]))))
         blocks = [result for (kind, _), result in sorted(self._results.items()) if kind == "pilot"]
-        high, low = np.median([block.seconds / block.moments.count for block in blocks], axis=0)
-        return float(high), float(low)
+        *models, drawing = np.median([block.seconds / block.moments.count for block in blocks], axis=0).tolist()
+        return Costs(tuple(models), drawing)
 
     def _width(self) -> float:
         return make_estimate(self.progress(), self._grid, self._settings, self._sampler.names, "").width
@@ -157,7 +164,7 @@ class Job:
             return True
         loaded = None
         if self._store is not None:
-            loaded = self._store.load_block(*key, count, len(self._methods(key[0])), self._sampler.quantities)
+            loaded = self._store.load_block(*key, count, self._models(key[0]), self._sampler.quantities)
         if loaded is not None:
             self._receive((key, loaded))
         return loaded is not None
@@ -183,12 +190,12 @@ class Job:
         kind, number = key
         return range(number * self._sizes[kind], min((number + 1) * self._sizes[kind], counts[kind]))
 
-    def _methods(self, kind: str) -> tuple[str, ...]:
-        """Models of a stream; the network is left out of the reference samples where it does not pay."""
-        models = self._settings.models
-        if kind == "low":
-            return ("nn",)
-        return models[:1] if self._plan is not None and not self._plan.multifidelity else models
+    def _models(self, kind: str) -> tuple[int, ...]:
+        """Numbers of the models of a stream: all in the pilot run, then those that the plan has chosen."""
+        if kind.startswith("low"):
+            return models_of(kind)
+        all_models = tuple(range(len(self._settings.solved)))
+        return all_models if self._plan is None or kind == "pilot" else self._plan.groups[0]
 
     def _compute(self, title: str, counts: dict[str, int], seconds: float | None) -> str | None:
         """Compute blocks together; whether time was up."""
@@ -220,12 +227,13 @@ class Job:
                 return schedule.halt(_TIME)
             members = self._members(key, counts)
             try:
-                result = self._sampler.block(kind, self._methods(kind), self._settings.seed, members, stop.check)
+                names = [self._settings.solved[model] for model in self._models(kind)]
+                result = self._sampler.block(kind, names, self._settings.seed, members, stop.check)
             except Interrupted:
                 return schedule.halt(STOPPED)
             if self._store is not None:
                 try:
-                    self._store.save_block(kind, number, result)
+                    self._store.save_block(kind, number, result, self._models(kind))
                 except InputError as error:
                     return schedule.halt(str(error))
             schedule.finished(len(members), (key, result))

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.colors import Normalize
 
+from nnlod_fenics.montecarlo.allocation import Plan
 from nnlod_fenics.montecarlo.estimate import Estimate
 from nnlod_fenics.norms import nodal_values
 from nnlod_fenics.output.drawing import centre_line, middle_plane, panel_size, shade
@@ -74,6 +75,19 @@ def _plot_band(path: Path, estimate: Estimate) -> Path:
     return path
 
 
+def _choice(plan: Plan, estimate: Estimate) -> list[tuple[str, str]]:
+    """What was chosen, and why: the models' costs and what they leave unexplained."""
+    names, first = estimate.settings.solved, plan.costs.of((0,))
+    rows = [("predicted gain over plain Monte Carlo", f"{plan.gain:.1f}")]
+    for number, name in enumerate(names[1:], start=1):
+        used = "used" if any(number in group for group in plan.groups) else "does not pay"
+        cost = plan.costs.of((number,)) / first
+        rows.append((f"model {name}", f"cost {cost:.2g}, 1 − ρ² {plan.unexplained[number]:.2g}: {used}"))
+    for kind, group in zip(plan.kinds, plan.groups, strict=True):
+        rows.append((f"fields solved by {', '.join(names[k] for k in group)}", str(estimate.samples.get(kind, 0))))
+    return rows
+
+
 def table(estimate: Estimate) -> list[tuple[str, str]]:
     """The rows of the closing table."""
     rows = [
@@ -89,9 +103,7 @@ def table(estimate: Estimate) -> list[tuple[str, str]]:
         rows.append((f"{name}, mean (level {level})", f"{value.mean:.6g} ± {value.half_width:.2g}"))
         rows.append((f"{name}, variance (level {level})", f"{value.variance:.4g} ± {value.variance_half_width:.2g}"))
     if estimate.plan is not None:
-        plan = estimate.plan
-        rows.append(("predicted gain over plain Monte Carlo", f"{plan.gain:.1f}"))
-        rows.append(("cost of a reference sample, in network samples", f"{plan.cost_high / plan.cost_low:.1f}"))
+        rows += _choice(estimate.plan, estimate)
     pilot = sum(estimate.seconds.get("pilot", {}).values())
     rows.append(("computing time, all ranks", f"{estimate.cost:.1f} s" + f", pilot run {pilot:.1f} s" * (pilot > 0)))
     return rows

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nnlod_fenics.config import Config, MonteCarloSettings
+from nnlod_fenics.config.montecarlo import read_model
 from nnlod_fenics.errors import InputError
 from nnlod_fenics.fields import FieldLaw, check_law, make_field
 from nnlod_fenics.functionals import Functional, check_functional, parse_functionals
 from nnlod_fenics.grid import Grid
-from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS
+from nnlod_fenics.montecarlo.candidates import load_networks, make_makers
+from nnlod_fenics.montecarlo.choice import LEAST_PAIRS
 from nnlod_fenics.montecarlo.estimate import Estimate, make_estimate
 from nnlod_fenics.montecarlo.identity import identity_of
 from nnlod_fenics.montecarlo.job import Job, check_blocks
@@ -46,11 +48,12 @@ def monte_carlo(
 
     Estimates mean and variance of the solution at the coarse nodes, and of functionals. ``"fem"``, ``"lod"``
     and ``"nn"`` average that method's own solution; ``"nn"`` inherits the bias of the network.
-    ``"multifidelity"`` averages few solutions of the reference method and corrects them by many of the
-    network (:func:`nnlod_fenics.montecarlo.estimators.control_variate`), with sample numbers from a pilot run
-    (:func:`nnlod_fenics.montecarlo.allocation.make_plan`). The pilot samples are used for sample numbers and
-    coefficients only, so that the estimator is exactly unbiased for the reference method's expectation,
-    whatever the network does; a bad network costs time, and one that does not pay is not used.
+    ``"multifidelity"`` averages few solutions of the reference method and corrects them by many of cheaper models,
+    ``settings.models`` (:func:`nnlod_fenics.montecarlo.weights.weights`). A pilot run with all of them says which pay,
+    which are applied to the same fields, and how many samples of each are best
+    (:func:`nnlod_fenics.montecarlo.choice.choose`); ``estimate.plan`` has the answer. The pilot samples are used for
+    this and for the weights only, so that the estimator is exactly unbiased for the reference method's expectation,
+    whatever the other models do; a bad model costs its part of the pilot run, and one that does not pay is not used.
 
     Sample numbers that depend on the samples themselves (``tolerance``, see
     :class:`nnlod_fenics.montecarlo.goal.Goal`) or on the clock (``seconds``) bias any Monte Carlo mean by O(1/n);
@@ -65,7 +68,7 @@ def monte_carlo(
         grid: The discretisation.
         law: Law of the fields on the grid's T_ε.
         settings: Method, sample numbers, when to stop.
-        model: The surrogate, for ``"nn"`` and ``"multifidelity"``.
+        model: The surrogate, where a model is ``"nn"``; ``"nn:NAME"`` has its own.
         f: Source: a number, a function of points, or cell values on T_h.
         functionals: Functionals by name: those of :mod:`nnlod_fenics.functionals`, or functions of a
             :class:`nnlod_fenics.solvers.Solution` that return a number.
@@ -103,13 +106,14 @@ def monte_carlo(
     check_law(law)
     problem = Problem(f, wells, g, flux)
     check_problem(grid, problem)
-    _check(grid, settings, model, named)
-    store = None if output is None else Store(output, identity_of(grid, law, settings, model, problem, named))
+    networks = load_networks(grid, settings, model)
+    makers = make_makers(grid, settings, networks, problem)
+    _check(grid, settings, named)
+    store = None if output is None else Store(output, identity_of(grid, law, settings, networks, problem, named))
     with ExitStack() as stack:
         if store is not None:
             on_first(comm, lambda: stack.enter_context(store.held(resume, overwrite)))
-        options = {"nn": {"model": model}, "lod": settings.lod_options}
-        sampler = Sampler(grid, law, problem, named, options)
+        sampler = Sampler(grid, law, problem, named, makers)
         stack.callback(sampler.destroy)
         job = Job(grid, settings, sampler, store, comm)
         stopped = job.run()
@@ -149,11 +153,14 @@ def run_from_config(
     """
     settings, named = config.montecarlo.make(config.dataset.seed), parse_functionals(config.montecarlo.functionals)
     model: str | Path | None = config.montecarlo.model
-    if model is None and "nn" in settings.models:
+    if model is None and "nn" in settings.solved:
         stated = config.resolved()
         model = find_shipped(config.make_grid(), stated["field"])
     surrogate = None if model is None else NNLOD.load(model)
-    grid, law = find_problem(config, surrogate)
+    known = surrogate
+    if surrogate is None and settings.networks:
+        known = NNLOD.load(read_model(settings.networks[0])[1]["model"])
+    grid, law = find_problem(config, known)
     problem = config.problem.make(grid, source)
     return monte_carlo(
         grid,
@@ -190,17 +197,13 @@ def find_problem(config: Config, model: NNLOD | None) -> tuple[Grid, FieldLaw]:
     return grid, make_field(field, grid.dim, grid.coefficient, grid.lengths, grid.widths)
 
 
-def _check(grid: Grid, settings: MonteCarloSettings, model: NNLOD | None, functionals: dict[str, Functional]) -> None:
-    if "nn" in settings.models:
-        if model is None:
-            raise InputError(f"model must be given for method {settings.method!r}, got none.")
-        model.check_grid(grid)
+def _check(grid: Grid, settings: MonteCarloSettings, functionals: dict[str, Functional]) -> None:
     settings.check_stops()
     if settings.samples is not None:
         check_blocks(settings, {"samples": settings.samples})
     for name, functional in functionals.items():
         check_functional(name, functional, grid)
-    least = settings.pilot * 2 + LEAST_PAIRS
+    least = settings.pilot * 2 + LEAST_PAIRS  # a pilot run may cost more than twice its reference samples: see Goal
     if settings.method == "multifidelity" and settings.samples is not None and settings.samples < least:
         raise InputError(
             f"samples must be at least {least} with a pilot run of {settings.pilot}, got {settings.samples}."

@@ -32,7 +32,7 @@ RUN = "run.json"
 """Name of the file that describes a run."""
 BLOCKS = "blocks"
 """Name of the folder of its finished blocks."""
-_BLOCK = rf"{BLOCKS}/({'|'.join(STAGES)})-\d{{6,}}\.npz"
+_BLOCK = rf"{BLOCKS}/({'|'.join(STAGES)}\d*)-\d{{6,}}\.npz"
 RESULTS = ("montecarlo.json", "fields.npz", "fields.vtkhdf", "mean.png")
 CONTENTS = Contents("a run", RUN, (RUN, _BLOCK, *RESULTS), parts=_BLOCK)
 """What the folder of a run holds."""
@@ -98,8 +98,14 @@ class Store:
                 f"{given!r} now."
             )
 
-    def save_block(self, kind: str, number: int, result: BlockResult) -> None:
+    def save_block(self, kind: str, number: int, result: BlockResult, models: tuple[int, ...]) -> None:
         """Write the moments of a block.
+
+        Args:
+            kind: Which stream.
+            number: Number of the block.
+            result: Moments and times.
+            models: Numbers of its models.
 
         Raises:
             InputError: If the file cannot be written.
@@ -107,19 +113,22 @@ class Store:
         moments = result.moments
         path, stamp = self._path(kind, number), self._stamp_of(kind, number)
         arrays: dict[str, Any] = {"mean": moments.mean, "central": moments.central, "seconds": result.seconds}
+        arrays["models"] = models
         if result.warned is not None:
             arrays["warned"] = result.warned
         with self.written():
             write_npz(path, **arrays, count=moments.count, run=stamp)
 
-    def load_block(self, kind: str, number: int, count: int, models: int, quantities: int) -> BlockResult | None:
+    def load_block(
+        self, kind: str, number: int, count: int, models: tuple[int, ...], quantities: int
+    ) -> BlockResult | None:
         """Read the moments of a block.
 
         Args:
             kind: Which stream.
             number: Number of the block.
             count: Number of samples that it must be of.
-            models: Number of models needed; a block of more of them is reduced to the first one.
+            models: Numbers of the models needed; a block of more of them is reduced to these.
             quantities: Number of quantities.
 
         Returns:
@@ -133,10 +142,12 @@ class Store:
                 moments = Moments(int(file["count"]), file["mean"], file["central"])
                 seconds, run = file["seconds"], str(file["run"]) if "run" in file else ""
                 warned = int(file["warned"]) if "warned" in file else None
-            there = len(moments.mean)
-            expected = Moments.of(np.zeros((1, there, quantities)))
+                there = tuple(file["models"].tolist()) if "models" in file else _former(kind, len(moments.mean))
+            if len(seconds) == len(there):  # of an earlier version, where drawing counted with the last model
+                seconds = np.append(seconds, 0.0)
+            expected = Moments.of(np.zeros((1, len(there), quantities)))
             shapes = [moments.mean.shape, moments.central.shape, seconds.shape]
-            if shapes != [expected.mean.shape, expected.central.shape, (there,)]:
+            if shapes != [expected.mean.shape, expected.central.shape, (len(there) + 1,)]:
                 raise ValueError(shapes)
         except Exception:  # whatever a damaged file makes of the reader
             tell(f"{path.name} is damaged and will be computed again.")
@@ -144,11 +155,10 @@ class Store:
         if run != self._stamp_of(kind, number):
             tell(f"{path.name} belongs to another run or place and will be computed again.")
             return None
-        if moments.count != count or there < models:
+        if moments.count != count or not set(models) <= set(there):
             return None
-        if there > models:
-            moments, seconds = moments.first(), seconds[:1]
-        return BlockResult(moments, seconds, warned)
+        result = BlockResult(moments, seconds, warned)
+        return result if there == models else result.select([there.index(model) for model in models])
 
     def _stamp_of(self, kind: str, number: int) -> str:
         """What a block bears: of which run it is, and which of its blocks."""
@@ -156,6 +166,11 @@ class Store:
 
     def _path(self, kind: str, number: int) -> Path:
         return self.folder / BLOCKS / f"{kind}-{number:06d}.npz"
+
+
+def _former(kind: str, count: int) -> tuple[int, ...]:
+    """Models of a block of an earlier version, which knew two."""
+    return (1,) if kind == "low" else tuple(range(count))
 
 
 def _difference(found: Any, given: Any, key: str = "") -> tuple[str, Any, Any] | None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from problem import GRID, LevelLaw, wrong_model
 from scipy.interpolate import RegularGridInterpolator
+from scipy.optimize import minimize_scalar
 
 from nnlod_fenics import Grid, solve
 from nnlod_fenics.montecarlo import BoxAverage, MonteCarloSettings, monte_carlo
-from nnlod_fenics.montecarlo.allocation import make_plan
+from nnlod_fenics.montecarlo.allocation import Costs, Plan, make_plan
 from nnlod_fenics.montecarlo.estimate import Progress, make_estimate
 from nnlod_fenics.montecarlo.estimators import Moments
 from nnlod_fenics.runtime.streams import Stream
@@ -63,7 +64,8 @@ def test_the_bias_is_that_of_network_minus_reference(rng):
     reference = rng.exponential(size=(9, GRID.num_nodes + 1))
     network = reference + 0.25 * np.arange(1, GRID.num_nodes + 2) + 0.1 * rng.standard_normal(reference.shape)
     pairs = Moments.of(np.stack([reference, network], axis=1))
-    found = make_estimate(Progress({"samples": pairs}, {}, None), GRID, PAIRS, ["all"], "")
+    plan = Plan(((0, 1),), (1.0,), pairs.covariance, Costs((20.0, 1.0)), (0.0, 0.0), 1.0)
+    found = make_estimate(Progress({"samples": pairs}, {}, plan), GRID, PAIRS, ["all"], "")
     difference = network - reference
     error = difference.std(axis=0, ddof=1) / 3
     np.testing.assert_allclose(found.network_bias, difference.mean(axis=0)[:-1], rtol=1e-12)
@@ -92,16 +94,24 @@ def test_the_plan_is_that_of_a_linear_regression(rng):
     n, cost = 7, 40.0
     q = rng.standard_normal((n, 3))
     g = 0.5 * q + 0.2 * rng.standard_normal((n, 3))
-    plan = make_plan(Moments.of(np.stack([q, g], axis=1)), slice(3), cost, 1.0)
+    plan = make_plan(Moments.of(np.stack([q, g], axis=1)), slice(3), Costs((cost, 1.0)))
     slopes, left = [], []
     for k in range(3):
         (slope, _), residuals, *_ = np.polyfit(g[:, k], q[:, k], 1, full=True)
         slopes.append(slope)
         left.append(residuals[0] / (n - 2))
     total, rest = q.var(axis=0, ddof=1).sum(), sum(left)
-    assert plan.explained == pytest.approx(1 - rest / total, rel=1e-10)
-    assert plan.ratio == pytest.approx(np.sqrt((total - rest) * cost / rest), rel=1e-10)
-    np.testing.assert_allclose(plan.beta, np.array(slopes) * (1 - 1 / plan.ratio), rtol=1e-10)
-    np.testing.assert_allclose(plan.gamma, np.array(slopes) ** 2 * (1 - 1 / plan.ratio), rtol=1e-10)
-    variance = rest + (total - rest) / plan.ratio  # of a sample, and the cost that belongs to it
-    assert plan.gain == pytest.approx(total * cost / (variance * (cost + plan.ratio)), rel=1e-10)
+    assert plan.unexplained[1] == pytest.approx(rest / total, rel=1e-10)
+    assert plan.groups == ((0, 1), (1,))
+    ratio = plan.ratios[1]
+
+    def times_cost(r: float) -> float:
+        """Variance times cost of one pair and r further G; f is (n − 1)/(n − 2), for the pairs as a whole."""
+        f, own, low = (n - 1) / (n - 2), q.var(axis=0, ddof=1), g.var(axis=0, ddof=1)
+        cross = np.array(slopes) * low
+        beta = f * cross / (f * low + low / r)
+        return float((f * (own - 2 * beta * cross + beta**2 * low) + beta**2 * low / r).sum() * (cost + 1 + r))
+
+    best = minimize_scalar(times_cost, bounds=(0.1, 1e4), method="bounded")
+    assert times_cost(ratio) == pytest.approx(best.fun, rel=1e-5)
+    assert plan.gain == pytest.approx(total * cost / best.fun, rel=1e-4)

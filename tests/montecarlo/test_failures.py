@@ -17,7 +17,8 @@ from problem import GRID, LevelLaw, wrong_model
 from waiting import PATIENCE
 
 from nnlod_fenics import NNLOD, InputError, solvers
-from nnlod_fenics.montecarlo import BoxAverage, PointValue, monte_carlo, sampling
+from nnlod_fenics.montecarlo import BoxAverage, MonteCarloSettings, PointValue, monte_carlo, sampling
+from nnlod_fenics.montecarlo.candidates import load_networks, make_makers
 from nnlod_fenics.montecarlo.sampling import Sampler
 from nnlod_fenics.problem import Problem
 from nnlod_fenics.runtime.job import on_first
@@ -227,10 +228,12 @@ def test_what_is_done_once_is_not_timed(monkeypatch):
 
     monkeypatch.setattr(solvers._Coarse, "solve_many", computing)
     monkeypatch.setattr(sampling.time, "perf_counter", lambda: clock[0])
-    sampler = Sampler(GRID, LevelLaw(), Problem(), {}, {"nn": {"model": wrong_model()}})
+    settings, problem = MonteCarloSettings(), Problem()
+    makers = make_makers(GRID, settings, load_networks(GRID, settings, wrong_model()), problem)
+    sampler = Sampler(GRID, LevelLaw(), problem, {}, makers)
     block = sampler.block("pilot", ("lod", "nn"), 0, range(8), lambda: None)
     sampler.destroy()
-    assert block.seconds.tolist() == [8, 8]
+    assert block.seconds.tolist() == [8, 8, 0]
 
 
 # -- settings ------------------------------------------------------------------------------------------

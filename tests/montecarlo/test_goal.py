@@ -9,8 +9,8 @@ import pytest
 
 from nnlod_fenics import InputError
 from nnlod_fenics.montecarlo import MonteCarloSettings
-from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, make_plan
-from nnlod_fenics.montecarlo.estimators import Moments, _exponents, control_variate, plain
+from nnlod_fenics.montecarlo.allocation import LEAST_PAIRS, Costs, make_plan
+from nnlod_fenics.montecarlo.estimators import Moments, _exponents, plain
 from nnlod_fenics.montecarlo.goal import Goal
 
 REPETITIONS = 400
@@ -33,7 +33,7 @@ def run(method, seed, tolerance):
     plan = None
     if method == "multifidelity":
         tolerated = (tolerance / T_OF_LEAST_PAIRS) ** 2
-        plan = make_plan(Moments.of(draw(rng, 32)), slice(1), 20.0, 1.0, tolerated=tolerated)
+        plan = make_plan(Moments.of(draw(rng, 32)), slice(1), Costs((20.0, 1.0)), tolerated=tolerated)
     goal, found = Goal(settings, plan, SIZES), None
     pairs, low = draw(rng, 3_000), draw(rng, 30_000)[:, 1:] if plan is not None else None
 
@@ -46,7 +46,7 @@ def run(method, seed, tolerance):
         if low is None:
             found = plain(some).mean
         else:
-            found = control_variate(some, Moments.of(low[: counts["low"]]), plan.beta, plan.gamma).mean
+            found = plan.statistics({"samples": some, "low": Moments.of(low[: counts["low"]])}).mean
     assert counts == "tolerance"
     return found.value[0], width(), looks
 
@@ -79,7 +79,7 @@ def test_tolerance_must_hold_twice():
 
 
 def two_models(low=1.0, high=20.0, budget=np.inf, seed=0):
-    return make_plan(Moments.of(draw(np.random.default_rng(seed), 64)), slice(1), high, low, budget)
+    return make_plan(Moments.of(draw(np.random.default_rng(seed), 64)), slice(1), Costs((high, low)), budget)
 
 
 def test_pairs_for_a_budget():
@@ -88,7 +88,7 @@ def test_pairs_for_a_budget():
         pairs = plan.pairs_for(budget)
         assert plan.multifidelity and plan.cost(pairs) <= budget < plan.cost(pairs + 1)
     assert plan.pairs_for(-3.0) == plan.pairs_for(0.5) == 0
-    assert replace(plan, ratio=1.0).pairs_for(7.5) == 7
+    assert replace(plan, groups=((0,),), ratios=(1.0,)).pairs_for(7.5) == 7
 
 
 def pilot_of(rho, count=100_000):
@@ -112,11 +112,12 @@ def cheapest(rho, ratio, tolerated):
 @pytest.mark.parametrize(("rho", "ratio"), [(0.9998, 100.0), (1.0, 1000.0), (0.9, 20.0), (0.99, 2.0), (0.5, 2.0)])
 def test_a_tolerance_is_reached_at_least_cost(rho, ratio, plain):
     tolerated = 1 / plain
-    plan = make_plan(pilot_of(rho), slice(1), ratio, 1.0, tolerated=tolerated)
-    explained, rest = plan.explained, 1 - plan.explained
-    pairs = max((rest + explained / plan.ratio) * plain, LEAST_PAIRS)  # real numbers, of the predicted variance
+    plan = make_plan(pilot_of(rho), slice(1), Costs((ratio, 1.0)), tolerated=tolerated)
+    # real numbers, of the predicted variance
+    share = plan.ratios[1] + 1 if plan.multifidelity else 1.0
+    pairs = max((1 - rho**2 * (1 - 1 / share)) * plain, LEAST_PAIRS)
     least = cheapest(rho, ratio, tolerated)
-    needed = pairs * (1 + plan.ratio / ratio) if plan.multifidelity else pairs
+    needed = pairs * (1 + share / ratio) if plan.multifidelity else pairs
     assert needed == pytest.approx(least, rel=0.02)
     counts = Goal(MonteCarloSettings(tolerance=1.0), plan, SIZES).next(lambda: np.nan)
     first = counts["samples"] + (counts["samples"] + counts["low"]) / ratio if plan.multifidelity else counts["samples"]
@@ -126,10 +127,10 @@ def test_a_tolerance_is_reached_at_least_cost(rho, ratio, plain):
 def test_a_loose_tolerance_needs_few_network_samples():
     """The ratio that is best for small tolerances would take 8,800 and 160,000 network samples at once."""
     for rho in (0.9998, 1.0):
-        plan = make_plan(pilot_of(rho), slice(1), 100.0, 1.0, tolerated=1 / 108)
+        plan = make_plan(pilot_of(rho), slice(1), Costs((100.0, 1.0)), tolerated=1 / 108)
         counts = Goal(MonteCarloSettings(tolerance=1.0), plan, SIZES).next(lambda: np.nan)
         assert counts["samples"] == LEAST_PAIRS and 92 <= counts["low"] <= 128
-        predicted = (1 - rho**2) / LEAST_PAIRS + rho**2 / (LEAST_PAIRS * plan.ratio)
+        predicted = (1 - rho**2) / LEAST_PAIRS + rho**2 / (LEAST_PAIRS * (plan.ratios[1] + 1))
         assert predicted == pytest.approx(1 / 108, rel=1e-3)
 
 
@@ -144,14 +145,12 @@ def test_allocation_aims_at_the_target():
     good, bad = draw(rng, 200), draw(rng, 200)
     bad[:, 1] = rng.standard_normal((200, 1))  # a quantity of which the network knows nothing
     pilot = Moments.of(np.concatenate([good, bad], axis=2))
-    plans = [make_plan(pilot, slice(k, k + 1), 20.0, 1.0) for k in range(2)]
+    plans = [make_plan(pilot, slice(k, k + 1), Costs((20.0, 1.0))) for k in range(2)]
     assert plans[0].multifidelity and plans[0].gain > 3 and not plans[1].multifidelity
     n, cost = 100, plans[0].cost(100)
-    statistics = control_variate(
-        Moments.of(draw(rng, n)),
-        Moments.of(draw(rng, plans[0].low_samples(n))[:, 1:]),
-        *(v[:1] for v in (plans[0].beta, plans[0].gamma)),
-    )
+    plan = replace(plans[0], covariance=plans[0].covariance[:, :, :1])
+    low = Moments.of(draw(rng, plan.counts(n)["low"])[:, 1:])
+    statistics = plan.statistics({"samples": Moments.of(draw(rng, n)), "low": low})
     # its variance is that promised: relative standard deviations of some 0.15 from 100 and 200 samples, four of them
     promised = pilot.covariance[0, 0, 0] / cost / plans[0].gain
     assert statistics.mean.squared_error[0] == pytest.approx(promised, rel=0.8)

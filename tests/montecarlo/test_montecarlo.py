@@ -19,10 +19,11 @@ from nnlod_fenics import Grid, InputError, solve
 from nnlod_fenics.config import Config, load_config
 from nnlod_fenics.fields import FieldSample, make_field
 from nnlod_fenics.montecarlo import MonteCarloSettings, Outflow, monte_carlo, parse_functionals
-from nnlod_fenics.montecarlo.allocation import make_plan
+from nnlod_fenics.montecarlo.allocation import Costs, make_plan
 from nnlod_fenics.montecarlo.estimators import Moments, _exponents
 from nnlod_fenics.montecarlo.run import find_problem
 from nnlod_fenics.montecarlo.store import Store
+from nnlod_fenics.montecarlo.weights import weights
 
 REPETITIONS = 200
 MIDDLE = (GRID.coarse[0] // 2,)
@@ -105,16 +106,18 @@ def moments_of(second, count):
 
 def test_allocation_of_two_models():
     rho, ratio, n = 0.9, 50.0, 100_000
-    plan = make_plan(moments_of(n * np.array([[1.0, rho * 2], [rho * 2, 4.0]]), n + 1), slice(1), ratio, 1.0)
-    assert plan.ratio == pytest.approx(np.sqrt(rho**2 * ratio / (1 - rho**2)), rel=1e-4)
-    assert plan.beta[0] == pytest.approx(rho / 2 * (1 - 1 / plan.ratio), rel=1e-4)
+    plan = make_plan(moments_of(n * np.array([[1.0, rho * 2], [rho * 2, 4.0]]), n + 1), slice(1), Costs((ratio, 1.0)))
+    share = plan.ratios[1] + 1
+    assert share == pytest.approx(np.sqrt(rho**2 * ratio / (1 - rho**2)), rel=2e-3)
+    pairs, low = weights(plan.covariance, plan.groups, plan.ratios)
+    assert pairs[0] == 1 and low[0] == -pairs[1] == pytest.approx(rho / 2 * (1 - 1 / share), rel=1e-9)
     # Peherstorfer, Willcox & Gunzburger (2016): the variance at equal cost falls by (√(1−ρ²) + √(ρ² c_G/c_Q))²
     gain = 1 / (np.sqrt(1 - rho**2) + np.sqrt(rho**2 / ratio)) ** 2
     assert plan.gain == pytest.approx(gain, rel=1e-3)
 
 
 def test_a_network_that_does_not_pay_is_not_used():
-    assert not make_plan(moments_of(1000 * np.eye(2), 1001), slice(1), 10.0, 1.0).multifidelity
+    assert not make_plan(moments_of(1000 * np.eye(2), 1001), slice(1), Costs((10.0, 1.0))).multifidelity
 
 
 # -- runs --------------------------------------------------------------------------------------------

@@ -77,7 +77,10 @@ def _sentence(error: ValidationError, model: type[BaseModel], prefix: str = "") 
         The sentence.
     """
     first = error.errors()[0]
-    key = f"{prefix}{'.'.join(str(part) for part in first['loc'])}"
+    parts = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":  # without the branches of a union, such as constrained-float
+        parts = [part for part in parts if not set(part) & set("-[")]
+    key = prefix + ".".join(parts)
     if first["type"] == "extra_forbidden":
         section: Any = model
         for part in first["loc"][:-1]:

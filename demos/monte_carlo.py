@@ -73,9 +73,10 @@ if MPI.COMM_WORLD.rank == 0:
     for name, found in estimate.functionals.items():
         low, high = found.interval
         plain = np.sqrt(found.variance / arguments.samples)
+        bias = "not used" if found.network_bias is None else f"{found.network_bias:.1e}"
         print(
             f"{name:22s} {found.mean:9.5f}  {f'[{low:.5f}, {high:.5f}]':21s} {found.standard_error:8.1e} {plain:9.1e}"
-            f" {found.network_bias:13.1e}"
+            f" {bias:>13s}"
         )
     plot_solutions(arguments.output / "mean.png", {"mean": estimate.mean})
     deviation = np.sqrt(estimate.variance.clip(0))

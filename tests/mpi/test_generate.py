@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -126,9 +127,9 @@ def test_an_error_on_one_rank_ends_the_job(tmp_path, rank):
 def test_an_error_on_all_ranks_is_told_once(tmp_path):
     done = run(mpirun(2, SCRIPT, tmp_path / "d", tmp_path / "notes", "fail=all"))
     said = [line.strip() for line in done.stderr.splitlines() if "nnlod: " in line]
-    assert len(said) == 1 and said[0].startswith(
-        "nnlod: rank 0 failed: realization 0 (seed 0): the problem is singular."
-    )
+    # which block comes to rank 0 first is a matter of time
+    assert len(said) == 1
+    assert re.match(r"nnlod: rank 0 failed: realization \d+ \(seed 0\): the problem is singular\.", said[0])
     assert done.returncode == 1 and "Traceback" not in done.stderr
 
 

@@ -18,7 +18,7 @@ def weights(covariance: Array, groups: Sequence[tuple[int, ...]], counts: Sequen
     """Weights w of least variance of Σ_g Σ_i w_gi mean_g(Q_i), an estimate of E[Q_0] with the expectation of mean(Q_0).
 
     Group g is a set of n_g samples, independent of those of the other groups, of the models i in it. The weights of a
-    model sum to nought over the groups, those of model 0 to one: whatever the covariances are, the estimate is unbiased
+    model sum to zero over the groups, those of model 0 to one: whatever the covariances are, the estimate is unbiased
     if they do not depend on the samples. Of all such weights these have the least variance Σ_g w_g·C_g w_g / n_g (the
     multilevel best linear unbiased estimator of Schaden & Ullmann 2020). Multilevel and multifidelity Monte Carlo and
     approximate control variates (Giles 2008; Peherstorfer, Willcox & Gunzburger 2016; Gorodetsky et al. 2020) are other
